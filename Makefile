@@ -1,0 +1,102 @@
+# Needs make and Python 3.11 or later; everything else is installed under build/.
+# PYTHON=... chooses the interpreter, ARGS="..." goes to pytest.
+
+.DEFAULT_GOAL := help
+.SECONDARY:
+.PHONY: help demo test test-all typing lint bench wheel requirements clean
+
+ENV := build/env
+WHEEL := build/wheel/.built
+# The folders are in the list too: their time stamps tell of files that are gone.
+SOURCES := $(shell find src -name __pycache__ -prune -o -print)
+GROUPS := bench build demo lint nox pins test
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
+
+# Its variables (FRAMEWORK=flask, KEEP=1, ORDERS=20) reach it through the environment.
+demo: $(ENV)/demo/.postlude ## order in a shop with and without defer (FRAMEWORK=fastapi|flask|django, KEEP=1, ORDERS=n)
+	@$(call until_ctrl_c,PYTHONPATH=examples $(ENV)/demo/bin/python -m shop)
+
+test: $(ENV)/test/.postlude ## run the tests against the built wheel (ARGS="-k name" goes to pytest)
+	@rm -rf build/coverage && mkdir -p build/coverage
+	@$(ENV)/test/bin/python -m coverage run -m pytest $(ARGS); status=$$?; \
+	$(ENV)/test/bin/python -m coverage combine --quiet && \
+	$(ENV)/test/bin/python -m coverage report || exit 1; \
+	exit $$status
+
+test-all: $(ENV)/nox/.installed $(WHEEL) ## the same on Python 3.11, 3.12 and 3.13, with the oldest and the latest frameworks
+	@$(ENV)/nox/bin/python -m nox -- $(ARGS)
+
+typing: $(ENV)/lint/.installed ## check the types of src and tests/typing with mypy and pyright
+	@$(ENV)/lint/bin/python -m mypy
+	@$(ENV)/lint/bin/python -m pyright --pythonpath $(ENV)/lint/bin/python
+
+lint: $(ENV)/lint/.installed ## check style, format and the directions of imports
+	@$(ENV)/lint/bin/python -m ruff check
+	@$(ENV)/lint/bin/python -m ruff format --check
+	@PYTHONPATH=src $(ENV)/lint/bin/python $(ENV)/lint/bin/lint-imports --cache-dir build/import-linter
+
+bench: $(ENV)/bench/.postlude ## measure what defer costs, side by side with the same app without it
+	@$(call until_ctrl_c,$(ENV)/bench/bin/python -m benchmarks)
+
+wheel: $(WHEEL) ## build the wheel into build/wheel
+	@ls build/wheel/*.whl
+
+requirements: $(ENV)/pins/.installed ## compile the pins in requirements/ anew, with the newest versions
+	@for group in $(GROUPS); do $(call pin,$$group,$$group) || exit 1; done
+	@$(call pin,test,oldest,--constraints requirements/oldest.in)
+
+clean: ## remove everything that was built
+	rm -rf build
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Whoever presses Ctrl-C does not want to read that make failed.
+until_ctrl_c = trap : INT; $(1); status=$$?; [ $$status -eq 130 ] || exit $$status
+
+# $(1): the group of pyproject.toml, $(2): the file to write, $(3): further options.
+# A host in the pins would be the one of whoever compiled them last: none is written.
+pin = echo "Pinning requirements/$(2).txt" && \
+	$(ENV)/pins/bin/python -m uv pip compile --quiet --system-certs --upgrade \
+	--universal --python-version 3.11 --generate-hashes --no-annotate \
+	--no-emit-index-url --no-emit-find-links --custom-compile-command "make requirements" \
+	--group $(1) $(3) --output-file requirements/$(2).txt
+
+$(WHEEL): $(ENV)/build/.installed $(SOURCES) pyproject.toml $(wildcard LICENSE README.md)
+	@rm -rf build/wheel
+	@said=$$($(ENV)/build/bin/python -m hatchling build --target wheel \
+		--directory build/wheel 2>&1) || { echo "$$said" >&2; exit 1; }
+	@touch $@
+
+$(ENV)/%/.installed: requirements/%.txt
+	@$(find_python); \
+	echo "Preparing the $* environment in $(ENV)/$* (only once, up to a minute)"; \
+	rm -rf $(ENV)/$* && "$$python" -m venv $(ENV)/$* && \
+	$(ENV)/$*/bin/python -m pip install -qq --disable-pip-version-check \
+		--no-input --require-hashes -r requirements/$*.txt
+	@touch $@
+
+$(ENV)/%/.postlude: $(ENV)/%/.installed $(WHEEL)
+	@$(ENV)/$*/bin/python -m pip install -qq --disable-pip-version-check \
+		--no-index --no-deps --force-reinstall build/wheel/*.whl
+	@touch $@
+
+# Sets $python. A name on PATH need not work (pyenv leaves shims), so each is tried.
+CANDIDATES = $(or $(PYTHON),python3.11 python3 python3.12 python3.13)
+find_python = python=; \
+	for candidate in $(CANDIDATES); do \
+		if $$candidate -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; \
+		then python=$$candidate; break; fi; \
+	done; \
+	if [ -z "$$python" ]; then \
+		echo "No Python 3.11 or later was found (tried: $(CANDIDATES))." >&2; \
+		echo "Usually it is not installed, or not on PATH." >&2; \
+		echo "Install it, or name it: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; \
+		exit 1; \
+	fi; \
+	if ! "$$python" -c 'import ensurepip, venv' 2>/dev/null; then \
+		echo "$$python cannot build environments: it lacks the modules venv and ensurepip." >&2; \
+		echo "Debian and Ubuntu package them apart from Python." >&2; \
+		echo "Install them: apt install python3-venv (or python3.11-venv)" >&2; \
+		exit 1; \
+	fi

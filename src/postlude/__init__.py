@@ -1,0 +1,48 @@
+"""Code that runs after the response: `defer(fn)` for every Python web framework."""
+
+from postlude._call import DeferredCall
+from postlude._defer import current_scope, defer, defer_all, forget
+from postlude._outcome import Outcome
+from postlude._reporting import failures
+from postlude._runner import drain
+from postlude._scope import DeferScope
+from postlude._settings import Settings, configure, settings
+from postlude.exceptions import (
+    CallStartedError,
+    NoQueueError,
+    NoScopeError,
+    NoScopeWarning,
+    PostludeError,
+    PostludeWarning,
+    ScopeEndedError,
+    SettingsError,
+    SyncBlockWarning,
+    TooLateError,
+)
+
+__all__ = [
+    "CallStartedError",
+    "DeferScope",
+    "DeferredCall",
+    "NoQueueError",
+    "NoScopeError",
+    "NoScopeWarning",
+    "Outcome",
+    "PostludeError",
+    "PostludeWarning",
+    "ScopeEndedError",
+    "Settings",
+    "SettingsError",
+    "SyncBlockWarning",
+    "TooLateError",
+    "configure",
+    "current_scope",
+    "defer",
+    "defer_all",
+    "drain",
+    "failures",
+    "forget",
+    "settings",
+]
+
+__version__ = "0.1.0"

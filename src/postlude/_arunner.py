@@ -1,0 +1,307 @@
+"""Runs calls on an asyncio loop: the async twin of `_runner` (D1, D2, D3)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from postlude import _reporting, _runner
+from postlude._settings import settings
+
+if TYPE_CHECKING:
+    from postlude._call import DeferredCall
+    from postlude._scope import DeferScope
+    from postlude._types import Around, Runner
+
+# Measured: after the last `send`, uvloop needs one turn of the loop before the bytes
+# are written, daphne two; 1 ms is enough on every server, and lets the units that end
+# within it share one timer and one hop to the threads.
+_PAUSE = 0.001
+_CANCEL_GRACE = 1.0
+"""Seconds that a cancelled call has for its cleanup before the next one runs."""
+
+
+class LoopRunner:
+    """Runs the units of one event loop. One per loop: `runner_for()`."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.active: set[DeferScope] = set()
+        self.lifespans = 0
+        """How many applications on this loop will tell us before it ends."""
+        self._batch: list[DeferScope] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._tasks: dict[DeferredCall, asyncio.Task[None]] = {}
+        self._backlog: deque[tuple[DeferScope, DeferredCall | None, Any]] = deque()
+        self._keepers: set[asyncio.Task[None]] = set()
+        _runner.register(self)
+
+    # -- units --------------------------------------------------------------
+
+    def resume(self, scope: DeferScope, delay: float = 0.0) -> None:
+        """Run what *scope* has pending, from the next millisecond on. Any thread."""
+        if _runner.admit(scope):
+            self.active.add(scope)
+            self._soon(scope, self._enqueue, scope, delay)
+
+    def enqueue(self, scope: DeferScope) -> None:
+        """Do what `resume` does, on the loop's own thread."""
+        if _runner.admit(scope):
+            self.active.add(scope)
+            self._enqueue(scope, 0.0)
+
+    def _enqueue(self, scope: DeferScope, delay: float) -> None:
+        if not self.lifespans:
+            self._keep(scope)
+        if delay > _PAUSE:
+            self.loop.call_later(delay, self._step, scope)
+            return
+        self._batch.append(scope)
+        if self._timer is None:
+            self._timer = self.loop.call_later(_PAUSE, self._flush)
+
+    def adopt(self, scope: DeferScope) -> None:
+        """Take over a unit that somebody else began to run."""
+        self.active.add(scope)
+        if not self.lifespans:
+            self._keep(scope)
+
+    def step(self, scope: DeferScope, delay: float) -> None:
+        """Begin what a unit has next, *delay* seconds from now. Any thread."""
+        self._soon(scope, self.loop.call_later, delay, self._step, scope)
+
+    def _flush(self) -> None:
+        batch, self._batch, self._timer = self._batch, [], None
+        for scope in batch:
+            self._step(scope)
+
+    def _step(self, scope: DeferScope) -> None:
+        """Begin what the unit has next; the caller holds it."""
+        if scope.starts_in_thread():
+            _runner.threads().submit(scope)
+        elif len(self._tasks) >= settings().concurrency:
+            self._backlog.append((scope, None, None))
+        else:
+            for call in scope.take() or ():
+                if call.is_async:
+                    self._start(scope, call, None)
+                else:
+                    _runner.threads().submit(scope, call)
+
+    def finish(self, scope: DeferScope) -> None:
+        """Note that no call of *scope* is left."""
+        self.active.discard(scope)
+        _runner.release(scope)
+
+    async def wait(self, scope: DeferScope) -> None:
+        """Wait until no call of *scope* is left. Cancelling this cancels no call."""
+        done = self.loop.create_future()
+
+        def tell() -> None:
+            self.loop.call_soon_threadsafe(_set, done)
+
+        scope.on_finish(tell)
+        await done
+
+    def _keep(self, scope: DeferScope) -> None:
+        """Hold a loop that ends without a word: `asyncio.run` waits for its tasks."""
+        keeper = self.loop.create_task(self._keeping(scope))
+        self._keepers.add(keeper)
+        keeper.add_done_callback(self._keepers.discard)
+
+    async def _keeping(self, scope: DeferScope) -> None:
+        deadline: float | None = None
+        while scope.busy:
+            left = None if deadline is None else max(0.0, deadline - monotonic())
+            try:
+                await asyncio.wait_for(self.wait(scope), left)
+            except TimeoutError:
+                _runner.lose({scope}, "its event loop was closed")
+                self.active.discard(scope)
+                return
+            except asyncio.CancelledError:  # the loop is being shut down
+                deadline = deadline or monotonic() + settings().grace
+
+    # -- calls --------------------------------------------------------------
+
+    def start(
+        self, scope: DeferScope, call: DeferredCall, awaitable: Any = None
+    ) -> None:
+        """Begin an async call, or await what a sync one returned. Any thread."""
+        self._soon(scope, self._start, scope, call, awaitable)
+
+    def _start(self, scope: DeferScope, call: DeferredCall, awaitable: Any) -> None:
+        if len(self._tasks) >= settings().concurrency:
+            self._backlog.append((scope, call, awaitable))
+            return
+        if awaitable is None:
+            call.started = monotonic()
+            _runner.running[call] = scope
+        run = self._run(scope, call, awaitable)
+        task = self.loop.create_task(run, context=call._context)
+        self._tasks[call] = task
+        if call._timeout is not None:
+            self.loop.call_later(call._timeout, self._expire, scope, call)
+        if call._timeout is not None or not self.lifespans:
+            # A task that is cancelled before its first step never runs `_run`.
+            task.add_done_callback(lambda _task: self._done(scope, call, None))
+
+    async def _run(self, scope: DeferScope, call: DeferredCall, awaitable: Any) -> None:
+        """Await one call; whatever it raises ends here (D2).
+
+        As the result of a task, `SystemExit` would end the loop, and the server with it.
+        """
+        error: BaseException | None = None
+        try:
+            if call.exception is not None:  # its condition raised
+                raise call.exception
+            if scope._around:
+                await _surrounded(scope._around, call, awaitable)
+            else:
+                result: Any = awaitable or call.fn(*call.args, **call.kwargs)
+                if result is not None and hasattr(result, "__await__"):
+                    await result
+        except BaseException as exc:  # noqa: BLE001 - D2
+            error = exc
+        self._done(scope, call, error)
+
+    def _done(
+        self, scope: DeferScope, call: DeferredCall, error: BaseException | None
+    ) -> None:
+        task = self._tasks.pop(call, None)
+        if task is None:  # done before, or given up: somebody else holds the unit
+            return
+        if task.cancelled():  # before its first step
+            error = asyncio.CancelledError()
+        if call.state == "running":
+            _runner.conclude(call, error)
+        self._next(scope)
+
+    def _next(self, scope: DeferScope) -> None:
+        if self._backlog:
+            waiting, call, awaitable = self._backlog.popleft()
+            if call is None:
+                self._step(waiting)
+            else:
+                self._start(waiting, call, awaitable)
+        if scope.settled():
+            self._step(scope)
+
+    def _expire(self, scope: DeferScope, call: DeferredCall) -> None:
+        """Cancel an async call at its time-out (D5)."""
+        task = self._tasks.get(call)
+        if task is None:
+            return
+        if _runner.give_up(call, "timed_out") is not None:
+            _reporting.timed_out(scope, call, "was cancelled")
+        task.cancel()
+        self.loop.call_later(_CANCEL_GRACE, self._desert, scope, call)
+
+    def _desert(self, scope: DeferScope, call: DeferredCall) -> None:
+        """Go on without a call that does not heed its cancellation."""
+        if self._tasks.pop(call, None) is not None:
+            _reporting.deaf(call, _CANCEL_GRACE)
+            self._next(scope)
+
+    # -- the loop's end -----------------------------------------------------
+
+    def _soon(self, scope: DeferScope, step: Callable[..., object], *args: Any) -> None:
+        """Do *step* on the loop: now if this is its thread, else as soon as it can."""
+        try:
+            here = asyncio.get_running_loop() is self.loop
+        except RuntimeError:
+            here = False
+        if here:
+            step(*args)
+            return
+        try:
+            self.loop.call_soon_threadsafe(step, *args)
+        except RuntimeError:  # the loop is closed
+            self._move(scope)
+
+    def _move(self, scope: DeferScope) -> None:
+        """Run the rest of a unit in the background: its loop is no more."""
+        for call in [c for c in self._tasks if _runner.running.get(c) is scope]:
+            if _runner.give_up(call, "lost") is not None:
+                _reporting.lost(scope, call, "its event loop was closed")
+        self.active.discard(scope)
+        _runner.release(scope)
+        scope.runner = _runner.fallback
+        _runner.fallback.resume(scope)
+
+    def reap(self) -> None:
+        """If the loop was closed with calls pending, run them in the background."""
+        if self.loop.is_closed():
+            for scope in list(self.active):
+                self._move(scope)
+
+    async def adrain(
+        self, grace: float, forced: Callable[[], bool] | None = None
+    ) -> None:
+        """Wait until no call of this loop is left, nested ones included (D7).
+
+        What has not ended after *grace* seconds, or when *forced* says that a second
+        signal came, is cancelled and recorded as lost.
+        """
+        deadline = monotonic() + grace
+        while self.active and monotonic() < deadline and not (forced and forced()):
+            await asyncio.sleep(0.005)
+        _runner.lose(self.active, "the shutdown's grace was over")
+        for task in list(self._tasks.values()):
+            task.cancel()
+
+    def drain(self, deadline: float) -> None:
+        """Wait, blocking, until no call of this loop is left; at interpreter exit."""
+        if not self.active:
+            return
+        if self.loop.is_closed():
+            self.reap()
+        elif self.loop.is_running():
+            _runner.wait_for(self.active, deadline)
+        else:  # stopped without a lifespan: daphne
+            self.loop.run_until_complete(self.adrain(deadline - monotonic()))
+
+    def forked(self) -> None:
+        """Forget the parent's units in a forked child."""
+        self.active.clear()
+        self._batch.clear()
+        self._tasks.clear()
+        self._backlog.clear()
+
+
+async def _surrounded(
+    around: tuple[Around, ...], call: DeferredCall, awaitable: Any
+) -> None:
+    if around:
+        async with around[0].asynchronous():
+            await _surrounded(around[1:], call, awaitable)
+        return
+    result = awaitable or call.fn(*call.args, **call.kwargs)
+    if hasattr(result, "__await__"):
+        await result
+
+
+def _set(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+_by_loop: dict[asyncio.AbstractEventLoop, LoopRunner] = {}
+
+
+def runner_for(loop: asyncio.AbstractEventLoop) -> LoopRunner:
+    """Give the runner of *loop*."""
+    runner = _by_loop.get(loop)
+    if runner is None:
+        for other in [r for r in list(_by_loop.values()) if r.loop.is_closed()]:
+            other.reap()
+            del _by_loop[other.loop]
+        runner = _by_loop[loop] = LoopRunner(loop)
+    return runner
+
+
+def _as_runner(runner: LoopRunner) -> Runner:
+    return runner  # the type checker proves the protocol here

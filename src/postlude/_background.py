@@ -1,0 +1,228 @@
+"""Runs units that have no event loop of their own: WSGI, blocks, scripts (B6, D3)."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from postlude import _runner, _scope
+from postlude.exceptions import SYNC_BLOCK, SyncBlockWarning
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from postlude._arunner import LoopRunner
+    from postlude._call import DeferredCall
+    from postlude._scope import DeferScope
+
+
+class BackgroundRunner:
+    """Runs sync calls in threads and async ones on a loop of Postlude's own."""
+
+    def __init__(self) -> None:
+        self.active: set[DeferScope] = set()
+        self._loop_runner: LoopRunner | None = None
+        self._lock = threading.Lock()
+        self._registered = False
+
+    def resume(self, scope: DeferScope, delay: float = 0.0) -> None:
+        """Run what *scope* has pending, *delay* seconds from now at the earliest."""
+        if not _runner.admit(scope):
+            return
+        self.hold(scope)
+        if scope.starts_in_thread():
+            due = _runner._monotonic() + delay if delay else 0.0
+            _runner.threads().submit(scope, None, due)
+        else:  # no thread is needed, and none may be free
+            self._loop().step(scope, delay)
+
+    def hold(self, scope: DeferScope) -> None:
+        """Have the end of the process wait for *scope*."""
+        if not self._registered:
+            self._registered = True
+            _runner.register(self)
+        self.active.add(scope)
+
+    def finish(self, scope: DeferScope) -> None:
+        """Note that no call of *scope* is left."""
+        self.active.discard(scope)
+        _runner.release(scope)
+
+    def start(
+        self, scope: DeferScope, call: DeferredCall, awaitable: Any = None
+    ) -> None:
+        """Begin an async call on Postlude's own loop, whose thread starts now."""
+        self._loop().start(scope, call, awaitable)
+
+    def _loop(self) -> LoopRunner:
+        return self._loop_runner or self._start_loop()
+
+    def _start_loop(self) -> LoopRunner:
+        import asyncio  # noqa: PLC0415 - only apps with async calls pay for it
+
+        from postlude._arunner import runner_for  # noqa: PLC0415 - as above
+
+        with self._lock:
+            if self._loop_runner is None:
+                loop = asyncio.new_event_loop()
+                runner = runner_for(loop)
+                runner.lifespans += 1  # it lives as long as the process
+                _runner.start_thread(loop.run_forever, "postlude-loop")
+                self._loop_runner = runner
+            return self._loop_runner
+
+    def drain(self, deadline: float) -> None:
+        """Wait, blocking, until no call is left."""
+        if self.active:
+            _runner.wait_for(self.active, deadline)
+
+    def forked(self) -> None:
+        """Forget the parent's units, loop and lock in a forked child."""
+        self.active.clear()
+        self._loop_runner = None
+        self._lock = threading.Lock()
+
+
+background = BackgroundRunner()
+_runner.fallback = background
+
+
+class Blocks:
+    """Ends the units of `with` blocks, commands and calls without a unit (B6, A5)."""
+
+    def run(self, scope: DeferScope) -> None:
+        """Run the calls of a `with` block in the calling thread."""
+        scope.runner = background
+        if scope.close():
+            loop = running_loop()
+            if loop is not None:
+                _warn_sync_block("its calls blocked the loop while they ran")
+            run_here(scope, loop)
+
+    async def arun(self, scope: DeferScope) -> None:
+        """Run the calls of an `async with` block: sync in threads, async right here."""
+        loop = running_loop()
+        if loop is None:  # trio: no asyncio, so the work stays with this coroutine
+            from postlude._trio import run_in_coroutine  # noqa: PLC0415 - only there
+
+            scope.runner = background
+            if scope.close():
+                await run_in_coroutine(scope)
+            return
+        from postlude._arunner import runner_for  # noqa: PLC0415 - asyncio is there
+
+        runner = runner_for(loop)
+        scope.runner = runner
+        if scope.end():
+            await runner.wait(scope)
+
+
+_scope.block_runner = Blocks()
+
+
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """Give the asyncio loop that runs in this thread, without importing asyncio."""
+    module = sys.modules.get("asyncio.events")
+    if module is None:
+        return None
+    loop: asyncio.AbstractEventLoop | None = module._get_running_loop()
+    return loop
+
+
+def run_here(scope: DeferScope, loop: asyncio.AbstractEventLoop | None = None) -> None:
+    """Run the calls of a closed unit in the calling thread, async ones on our loop.
+
+    With a running *loop* in this thread, the rest of the unit from its first async
+    call on goes to that loop: waiting for it here would wait for ever.
+    """
+    background.hold(scope)
+    while (batch := scope.take()) is not None:
+        (call, *others) = batch
+        if loop is not None and any(member.is_async for member in batch):
+            _continue_on(loop, scope, batch)
+            return
+        if others or call.is_async or call._timeout is not None:
+            _run_elsewhere(scope, batch)
+            continue
+        result = _runner.execute(scope, call)
+        if result is True:
+            scope.settled()
+        elif loop is not None:
+            _continue_on(loop, scope, batch, result)
+            return
+        else:
+            _run_elsewhere(scope, batch, result)
+
+
+def _continue_on(
+    loop: asyncio.AbstractEventLoop,
+    scope: DeferScope,
+    batch: list[DeferredCall],
+    awaitable: Any = None,
+) -> None:
+    from postlude._arunner import runner_for  # noqa: PLC0415 - its loop is running
+
+    _warn_sync_block("its async calls go on in the background")
+    runner = runner_for(loop)
+    background.active.discard(scope)
+    scope.runner = runner
+    runner.adopt(scope)
+    if awaitable is not None:
+        runner.start(scope, batch[0], awaitable)
+    else:
+        _runner.spread(scope, batch)
+
+
+def _run_elsewhere(
+    scope: DeferScope, batch: list[DeferredCall], awaitable: Any = None
+) -> None:
+    """Run one batch off this thread and wait for it; this thread keeps the unit."""
+    scope.wake = wake = threading.Event()
+    try:
+        for call in batch:
+            if awaitable is not None or call.is_async:
+                background.start(scope, call, awaitable)
+            else:
+                # Not from the pool: blocks inside its calls could use it up and wait.
+                _runner.start_thread(_Alone(scope, call), "postlude-block")
+        wake.wait()
+    except BaseException:  # Ctrl-C: the unit goes on without this thread
+        with scope._lock:
+            scope.wake = None
+            free = scope._outstanding == 0
+        if free:
+            background.resume(scope)
+        raise
+    scope.wake = None
+
+
+class _Alone:
+    """Runs one call in a thread of its own."""
+
+    def __init__(self, scope: DeferScope, call: DeferredCall) -> None:
+        self._run = scope, call
+
+    def __call__(self) -> None:
+        _runner.run_unit(*self._run)
+
+
+_warned: set[tuple[str, int]] = set()
+
+
+def _warn_sync_block(consequence: str) -> None:
+    frame = sys._getframe(1)
+    while frame is not None and str(frame.f_globals.get("__name__")).startswith(
+        "postlude."
+    ):
+        if frame.f_back is None:
+            break
+        frame = frame.f_back
+    place = frame.f_code.co_filename, frame.f_lineno
+    if place in _warned:
+        return
+    _warned.add(place)
+    warnings.warn_explicit(
+        SYNC_BLOCK.format(consequence=consequence), SyncBlockWarning, *place
+    )

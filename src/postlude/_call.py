@@ -1,0 +1,274 @@
+"""One deferred call: a function, its arguments, its options and its state."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextvars import Context
+from types import CodeType
+from typing import TYPE_CHECKING, Any, NoReturn
+from uuid import uuid4
+
+from postlude import _names
+from postlude._outcome import Outcome
+from postlude.exceptions import (
+    BAD_NAME,
+    BAD_PREDICATE,
+    BAD_TIMEOUT,
+    CALL_STARTED,
+    NO_QUEUE,
+    CallStartedError,
+    NoQueueError,
+)
+
+if TYPE_CHECKING:
+    from postlude._scope import DeferScope
+    from postlude._types import Reason, State
+
+logger = logging.getLogger("postlude")
+
+
+class DeferredCall:
+    """A function that waits for the end of its unit of work, with its options.
+
+    Made by `defer()`. Options may be chained and set until the call starts (A2).
+    """
+
+    __slots__ = (
+        "_after_commit",
+        "_code",
+        "_context",
+        "_grouped",
+        "_id",
+        "_lasti",
+        "_name",
+        "_rule",
+        "_scope",
+        "_timeout",
+        "args",
+        "exception",
+        "fn",
+        "is_async",
+        "kwargs",
+        "reason",
+        "started",
+        "state",
+    )
+
+    fn: Callable[..., object]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    is_async: bool
+    state: State
+    """Where the call is in its life; the last one is final (C5)."""
+    reason: Reason | None
+    """Why the call was dropped."""
+    exception: BaseException | None
+    """What the call raised."""
+    started: float | None
+    """When the call began, on the clock of `time.monotonic`, in seconds."""
+
+    def __init__(
+        self,
+        fn: Callable[..., object],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        context: Context,
+        code: CodeType | None,
+        lasti: int,
+    ) -> None:
+        """Not for users: `defer()` makes calls."""
+        self.is_async = _names.is_async(fn)
+        self.fn = fn
+        self.args = args
+        self.kwargs = kwargs
+        self.state = "pending"
+        self.reason = None
+        self.exception = None
+        self.started = None
+        self._context = context
+        self._code = code
+        self._lasti = lasti
+        self._scope: DeferScope | None = None
+        self._id: str | None = None
+        self._name: str | None = None
+        self._rule: Callable[[Outcome], object] | None = None
+        self._timeout: float | None = None
+        self._after_commit = True
+        self._grouped: object = None
+
+    def __repr__(self) -> str:
+        reason = f" ({self.reason})" if self.reason else ""
+        return f"<DeferredCall {self.name} {self.state}{reason}>"
+
+    @property
+    def name(self) -> str:
+        """The name given with `.named()`, else that of the function."""
+        return self._name or _names.qualified(self.fn)
+
+    @property
+    def id(self) -> str:
+        """An identifier of this very call, unique across processes."""
+        if self._id is None:
+            self._id = uuid4().hex
+        return self._id
+
+    @property
+    def site(self) -> str:
+        """The place that deferred the call: `file:line in function`."""
+        return _names.site(self._code, self._lasti)
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """How the call's unit ended; None while it is open."""
+        return self._scope.outcome if self._scope is not None else None
+
+    def named(self, name: str) -> DeferredCall:
+        """Give the call a name; it replaces an earlier call of that name (C3).
+
+        Raises:
+            TypeError: *name* is not a non-empty string.
+            CallStartedError: the call has started.
+        """
+        if not isinstance(name, str) or not name:
+            kind = type(name).__qualname__
+            raise TypeError(BAD_NAME.format(name=name, type=kind))
+        if self._open("named"):
+            self._name = name
+            if self._scope is not None:
+                self._scope._claim(name, self)
+        return self
+
+    def always(self) -> DeferredCall:
+        """Run the call however the unit ends (C1). Undoes an earlier `.when()`.
+
+        Raises:
+            CallStartedError: the call has started.
+        """
+        if self._open("always"):
+            self._rule = _always
+        return self
+
+    def when(self, predicate: Callable[[Outcome], object]) -> DeferredCall:
+        """Run the call if *predicate*, given the unit's `Outcome`, is true (C1).
+
+        It is asked once, right before the call would start, in place of the rule of
+        success. What it raises is a failure of this call.
+
+        Raises:
+            TypeError: *predicate* is not callable.
+            CallStartedError: the call has started.
+        """
+        if not callable(predicate):
+            what = _names.described(predicate)
+            raise TypeError(BAD_PREDICATE.format(what=what))
+        if self._open("when"):
+            self._rule = predicate
+        return self
+
+    def timeout(self, seconds: float) -> DeferredCall:
+        """Give the call at most *seconds*: async is cancelled, sync abandoned (D5).
+
+        Raises:
+            ValueError: *seconds* is not a positive number.
+            CallStartedError: the call has started.
+        """
+        number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+        if not number or not 0 < seconds < float("inf"):
+            raise ValueError(BAD_TIMEOUT.format(seconds=seconds))
+        if self._open("timeout"):
+            self._timeout = float(seconds)
+        return self
+
+    def after_commit(self, wait: bool = True) -> DeferredCall:
+        """Choose whether the call waits for the transactions open around it (B3).
+
+        Raises:
+            CallStartedError: the call has started.
+        """
+        if self._open("after_commit"):
+            self._after_commit = wait
+        return self
+
+    def concurrently(self) -> DeferredCall:
+        """Run together with the neighbours that say the same (D1).
+
+        Raises:
+            CallStartedError: the call has started.
+        """
+        return self._group(_neighbours, "concurrently")
+
+    def cancel(self) -> DeferredCall:
+        """Take the call back; it ends as `dropped(cancelled)` (C4).
+
+        Raises:
+            CallStartedError: the call has started.
+        """
+        if self._open("cancel") and not self._drop("cancelled"):
+            self._open("cancel")  # it started in another thread just now
+        return self
+
+    def retry(self, retries: int, *, backoff: float | None = None) -> NoReturn:
+        """Hand a failed call to the queue for *retries* further runs (F1).
+
+        Raises:
+            NoQueueError: no queue is configured; always so in this version.
+        """
+        raise NoQueueError(NO_QUEUE.format(option="retry", name=self._withdrawn()))
+
+    def durable(self) -> NoReturn:
+        """Write the call to the queue before the response (F2).
+
+        Raises:
+            NoQueueError: no queue is configured; always so in this version.
+        """
+        raise NoQueueError(NO_QUEUE.format(option="durable", name=self._withdrawn()))
+
+    def _withdrawn(self) -> str:
+        """Take back a call whose promise was refused: half of it must not run."""
+        if self.state == "pending":
+            self._drop("cancelled")
+        return self.name
+
+    def _open(self, option: str) -> bool:
+        """Tell whether an option still has an effect; raise if it comes too late."""
+        if self.state == "pending":
+            return True
+        if self.state == "dropped" or self._scope is None:
+            return (
+                False  # settled without having run, or run at once for want of a unit
+            )
+        raise CallStartedError(CALL_STARTED.format(option=option, call=self))
+
+    def _group(self, group: object, option: str) -> DeferredCall:
+        if self._open(option):
+            self._grouped = group
+        return self
+
+    def _drop(self, reason: Reason) -> bool:
+        if self._scope is not None:
+            return self._scope._refuse(self, reason)
+        self.state = "dropped"
+        self.reason = reason
+        self._say_dropped()
+        return True
+
+    def _say_dropped(self) -> None:
+        reason = self.reason
+        level = logging.WARNING if reason == "overflow" else logging.INFO
+        if logger.isEnabledFor(level):
+            logger.log(
+                level,
+                "deferred call %s dropped: %s (deferred at %s)",
+                self.name,
+                reason,
+                self.site,
+                extra={"postlude_call": self},
+            )
+
+
+def _always(_outcome: Outcome) -> bool:
+    return True
+
+
+_neighbours = object()

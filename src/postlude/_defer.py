@@ -1,0 +1,131 @@
+"""`defer` and its siblings: what users call."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable
+from contextvars import copy_context
+from typing import TYPE_CHECKING, ParamSpec
+
+from postlude import _scope
+from postlude._background import background, run_here, running_loop
+from postlude._call import DeferredCall
+from postlude._scope import DeferScope, current
+from postlude._settings import settings
+from postlude.exceptions import NO_SCOPE, NoScopeError, NoScopeWarning
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+__all__ = ["current_scope", "defer", "defer_all", "forget"]
+
+_P = ParamSpec("_P")
+
+
+def defer(
+    fn: Callable[_P, object], /, *args: _P.args, **kwargs: _P.kwargs
+) -> DeferredCall:
+    """Run `fn(*args, **kwargs)` after the response, from anywhere in a request.
+
+    *fn* may be sync (it runs in Postlude's own threads), async (on the application's
+    event loop, under WSGI on Postlude's own), or return an awaitable. It runs with the
+    context variables of this place, once the last byte of the response has been handed
+    to the server and only if the unit of work succeeded; options on the returned call
+    change that. What it raises is logged and recorded and hurts nobody.
+
+    Outside every unit it runs at once, with one warning per place (A5). As a
+    decorator, `@defer` above a local function defers that function (A3).
+
+    Raises:
+        TypeError: *fn* is not callable, a coroutine object, or a generator function.
+        NoScopeError: there is no unit here and the setting `strict` is on.
+    """
+    frame = sys._getframe(1)
+    call = DeferredCall(fn, args, kwargs, copy_context(), frame.f_code, frame.f_lasti)
+    scope = current.get()
+    if scope is not None and _scope.interceptor is None:
+        scope.add(call)
+    else:
+        _register(call, scope, frame)
+    return call
+
+
+def defer_all(*fns: Callable[[], object]) -> tuple[DeferredCall, ...]:
+    """Defer functions that run together once their turn has come (D1).
+
+    The call after the group starts when all of the group have ended. Bind arguments
+    with `functools.partial`.
+
+    Raises:
+        TypeError: one of *fns* cannot be deferred; none is registered then.
+        NoScopeError: there is no unit here and the setting `strict` is on.
+    """
+    frame = sys._getframe(1)
+    code, lasti = frame.f_code, frame.f_lasti
+    calls = tuple(DeferredCall(fn, (), {}, copy_context(), code, lasti) for fn in fns)
+    group = object()
+    for call in calls:
+        call._grouped = group
+        _register(call, current.get(), frame)
+    return calls
+
+
+def forget(name: str) -> bool:
+    """Take back the call of that name in the current unit (C4).
+
+    Returns:
+        Whether there was one that had not started.
+    """
+    scope = current.get()
+    return scope is not None and scope.forget(name)
+
+
+def current_scope() -> DeferScope | None:
+    """Give the unit that collects here, or None outside every unit."""
+    return current.get()
+
+
+def _register(call: DeferredCall, scope: DeferScope | None, frame: FrameType) -> None:
+    """Hand a call to the testing kit, to its unit, or run it for want of one."""
+    interceptor = _scope.interceptor
+    if interceptor is not None and interceptor.registered(call, scope):
+        return
+    if scope is not None:
+        scope.add(call)
+    else:
+        _without_scope(call, frame)
+
+
+_warned: set[tuple[object, int]] = set()
+
+
+def _without_scope(call: DeferredCall, frame: FrameType) -> None:
+    """Run a call for which no unit collects, at once; or refuse it (A5)."""
+    if settings().strict:
+        call._drop("cancelled")
+        text = NO_SCOPE.format(name=call.name, consequence="was not registered")
+        raise NoScopeError(text)
+    place = (call._code, call._lasti)
+    if place not in _warned:
+        _warned.add(place)
+        warnings.warn_explicit(
+            NO_SCOPE.format(name=call.name, consequence="ran at once"),
+            NoScopeWarning,
+            frame.f_code.co_filename,
+            frame.f_lineno,
+        )
+    scope = DeferScope()
+    call._context.run(current.set, scope)  # what it defers itself joins it (A7)
+    scope.add(call)
+    call._scope = None  # options that come after it ran have nothing to change
+    loop = running_loop()
+    if loop is not None and call.is_async:
+        from postlude._arunner import runner_for  # noqa: PLC0415 - its loop is running
+
+        scope.runner = runner_for(loop)
+        scope.end()
+        return
+    scope.runner = background
+    if scope.close():
+        run_here(scope, loop)

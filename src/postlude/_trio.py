@@ -1,0 +1,128 @@
+"""Under trio there is no asyncio loop: work stays with its coroutine (D3).
+
+Needs `trio`, which is there when code runs under it. hypercorn's trio worker is the one
+server that does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from postlude import _reporting, _runner
+from postlude._background import background
+from postlude._outcome import Outcome
+from postlude._scope import DeferScope, current, reset
+from postlude._settings import settings
+
+if TYPE_CHECKING:
+    from postlude._call import DeferredCall
+    from postlude._types import Around, ASGIApp, ASGIScope, Message, Receive, Send
+
+
+class _Exchange(DeferScope):
+    """One request or WebSocket under trio."""
+
+    runner = background
+    _status: int | None = None
+    _gone: str | None = None
+
+    def __init__(self, scope: ASGIScope, receive: Receive, send: Send) -> None:
+        self._asgi = scope
+        self._receive = receive
+        self._send = send
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        if message["type"] in {"http.disconnect", "websocket.disconnect"}:
+            self._gone = "client disconnected"
+        return message
+
+    def send(self, message: Message) -> Awaitable[None]:
+        if message["type"] == "http.response.start":
+            self._status = message["status"]
+        return self._send(message)
+
+    def _judge(self) -> Outcome:
+        if self._asgi["type"] == "http":
+            return Outcome.of_response(self._status, self._exception, self._gone)
+        return Outcome.of_block(self._exception)
+
+
+async def serve(
+    app: ASGIApp, around: Around | None, scope: ASGIScope, receive: Receive, send: Send
+) -> None:
+    """Serve one connection; its calls run before this coroutine ends."""
+    exchange = _Exchange(scope, receive, send)
+    if around is not None:
+        exchange.surround(around)
+    scope["postlude.scope"] = exchange
+    token = current.set(exchange)
+    try:
+        await app(scope, exchange.receive, exchange.send)
+    except BaseException as exc:
+        exchange._exception = exc
+        reset(token)
+        # The server answers once this has left; so these calls go to the background.
+        exchange.end(0.05)
+        raise
+    reset(token)
+    if exchange.close():
+        await run_in_coroutine(exchange)
+
+
+async def run_in_coroutine(scope: DeferScope) -> None:
+    """Run the calls of a closed unit: async ones here, sync ones in threads."""
+    background.hold(scope)
+    with trio.CancelScope(shield=True):  # cancelling the request cancels no call (B5)
+        while (batch := scope.take()) is not None:
+            async with trio.open_nursery() as nursery:
+                for call in batch:
+                    call._context.run(nursery.start_soon, _run, scope, call)
+
+
+async def _run(scope: DeferScope, call: DeferredCall) -> None:
+    if call.is_async:
+        await _await(scope, call, None)
+    else:
+        # abandon_on_cancel: a time-out gives the thread up, as everywhere (D5).
+        result = await trio.to_thread.run_sync(
+            _runner.execute, scope, call, abandon_on_cancel=True, limiter=_own_limiter()
+        )
+        if not isinstance(result, bool):
+            await _await(scope, call, result)
+    scope.settled()
+
+
+async def _await(scope: DeferScope, call: DeferredCall, awaitable: Any) -> None:
+    if awaitable is None:
+        call.started = monotonic()
+        _runner.running[call] = scope
+    error: BaseException | None = None
+    with trio.move_on_after(call._timeout or float("inf")) as limit:
+        try:
+            await (awaitable or call.fn(*call.args, **call.kwargs))
+        except trio.Cancelled:
+            raise
+        except BaseException as exc:  # noqa: BLE001 - D2
+            error = exc
+    if limit.cancelled_caught:
+        if _runner.give_up(call, "timed_out") is not None:
+            _reporting.timed_out(scope, call, "was cancelled")
+    else:
+        _runner.conclude(call, error)
+
+
+_limiter: trio.lowlevel.RunVar[trio.CapacityLimiter] = trio.lowlevel.RunVar("postlude")
+
+
+def _own_limiter() -> trio.CapacityLimiter:
+    try:
+        return _limiter.get()
+    except LookupError:
+        limiter = trio.CapacityLimiter(settings().threads)
+        _limiter.set(limiter)
+        return limiter

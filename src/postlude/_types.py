@@ -1,0 +1,73 @@
+"""Aliases and the protocols that the core's modules speak with each other."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    from postlude._call import DeferredCall
+    from postlude._scope import DeferScope
+
+State: TypeAlias = Literal[
+    "pending",
+    "running",
+    "done",
+    "failed",
+    "timed_out",
+    "handed_over",
+    "lost",
+    "dropped",
+]
+Reason: TypeAlias = Literal["outcome", "rollback", "cancelled", "replaced", "overflow"]
+
+# ASGI 3.0 and PEP 3333. Any: both protocols put values of every type into these.
+ASGIScope: TypeAlias = MutableMapping[str, Any]
+Message: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+ASGIApp: TypeAlias = Callable[[ASGIScope, Receive, Send], Awaitable[None]]
+Environ: TypeAlias = dict[str, Any]
+StartResponse: TypeAlias = Callable[..., Callable[[bytes], object]]
+WSGIApp: TypeAlias = Callable[[Environ, StartResponse], Iterable[bytes]]
+
+
+class Around(Protocol):
+    """What a framework puts around each deferred call of its unit (D4).
+
+    One of the two is entered in the call's own context, on the thread or loop that
+    runs the call.
+    """
+
+    def sync(self) -> AbstractContextManager[object]:
+        """Surround a call that runs in a thread."""
+        ...
+
+    def asynchronous(self) -> AbstractAsyncContextManager[object]:
+        """Surround a call that runs on an event loop."""
+        ...
+
+
+class Runner(Protocol):
+    """Executes the calls of units that have ended."""
+
+    active: set[DeferScope]
+    """The units whose calls this runner has not finished yet."""
+
+    def resume(self, scope: DeferScope, delay: float = 0.0) -> None:
+        """Run what *scope* has pending, soon, in the background. Any thread.
+
+        *delay* (seconds) is the least time before the first call begins.
+        """
+        ...
+
+    def finish(self, scope: DeferScope) -> None:
+        """Note that no call of *scope* is left; called under the scope's lock."""
+        ...
+
+    def start(
+        self, scope: DeferScope, call: DeferredCall, awaitable: Any = None
+    ) -> None:
+        """Begin one async call on the runner's loop. Any thread."""
+        ...

@@ -1,0 +1,410 @@
+"""PostludeMiddleware for every ASGI 3 application."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from postlude._arunner import LoopRunner, runner_for
+from postlude._background import running_loop
+from postlude._outcome import FIRST_FAILING_STATUS, Outcome
+from postlude._scope import DeferScope, current, reset
+from postlude._session import SealedSession
+from postlude._settings import settings
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from postlude._types import (
+        Around,
+        ASGIApp,
+        ASGIScope,
+        Message,
+        Receive,
+        Send,
+    )
+
+__all__ = ["PostludeMiddleware"]
+
+logger = logging.getLogger("postlude")
+
+KEY = "postlude.scope"
+"""Where the unit stands in the ASGI scope, for whoever is inside the same request."""
+
+_ERROR_PAUSE = 0.01
+"""Seconds between the end of a request's task that raised and its first call: an outer
+middleware with a task of its own may still be sending the 500."""
+_WORTH_A_LOOK = 0.01
+"""Seconds of a request after which it is worth asking whether the client has left."""
+_UNKNOWN_TASK_PAUSE = 0.05
+"""The same where the server runs the app in no task whose end could be awaited."""
+
+
+class PostludeMiddleware:
+    """Make every request and WebSocket a unit of work whose calls run after it.
+
+    Put it outermost. A second one inside joins the first (A8). It handles the
+    lifespan's end: calls are drained before the application closes its resources (D7).
+    """
+
+    def __init__(self, app: ASGIApp, *, around: Around | None = None) -> None:
+        """Wrap *app*; *around* surrounds each call, for frameworks' integrations.
+
+        Raises:
+            SettingsError: a setting is unknown or impossible.
+        """
+        self.app = app
+        self._around = around
+        self._unsupported = False
+        self._runner: LoopRunner | None = None
+        settings()
+
+    async def __call__(self, scope: ASGIScope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        kind = scope["type"]
+        if (kind != "http" and kind != "websocket") or KEY in scope:  # noqa: PLR1714 - a set costs twice as much, on every request
+            await self._pass(kind, scope, receive, send)
+            return
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            from postlude._trio import serve  # noqa: PLC0415 - only under trio
+
+            await serve(self.app, self._around, scope, receive, send)
+            return
+        runner = self._runner
+        if runner is None or runner.loop is not loop:
+            runner = self._runner = runner_for(loop)
+        exchange = Exchange(runner, scope, receive, send)
+        if self._around is not None:
+            exchange.surround(self._around)
+        scope[KEY] = exchange
+        token = current.set(exchange)
+        try:
+            await self.app(scope, exchange.receive, exchange.send)
+        except BaseException as exc:
+            exchange.fail(exc)
+            if exchange.leave() and isinstance(exc, Exception):
+                await runner.wait(exchange)
+            raise  # and `current` stays: outer handlers of the error may defer too
+        current.reset(token)
+        if exchange.left_unused():
+            return
+        if exchange.leave():
+            await runner.wait(exchange)
+
+    async def _pass(
+        self, kind: str, scope: ASGIScope, receive: Receive, send: Send
+    ) -> None:
+        """Serve what makes no unit of its own."""
+        if kind == "lifespan":
+            await _Lifespan(self.app, receive, send).run(scope)
+        elif KEY in scope:
+            await self._join(scope[KEY], scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+    async def _join(
+        self, outer: DeferScope, scope: ASGIScope, receive: Receive, send: Send
+    ) -> None:
+        if self._around is not None:
+            outer.surround(self._around)
+        token = current.set(outer)
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            reset(token)
+
+
+class Exchange(DeferScope):
+    """One HTTP request or WebSocket: the unit, and what its messages tell of it."""
+
+    _receiving = 0
+    _status: int | None = None
+    _trailers = False
+    _over = False
+    _gone: str | None = None
+
+    def __init__(
+        self, runner: LoopRunner, scope: ASGIScope, receive: Receive, send: Send
+    ) -> None:
+        self.runner = self._loop_runner = runner
+        self._asgi: ASGIScope = scope
+        self._receive = receive
+        self._send = send
+        self._began = monotonic()
+
+    # -- messages -----------------------------------------------------------
+
+    async def receive(self) -> Message:
+        """Pass a message on, and note when the client leaves (B5)."""
+        self._receiving += 1
+        try:
+            message = await self._receive()
+        finally:
+            self._receiving -= 1
+        kind = message["type"]
+        if kind == "http.disconnect" and not self._over:
+            self._gone = "client disconnected"
+        elif kind == "websocket.disconnect":
+            self._gone = f"client disconnected ({message.get('code', 1005)})"
+            self._over = True
+        return message
+
+    def send(self, message: Message) -> Awaitable[None]:
+        """Pass a message on, and note when the last byte has been handed over (B1).
+
+        Not a coroutine function: most messages need nothing after them.
+        """
+        kind = message["type"]
+        if kind == "http.response.start":
+            self._status = message["status"]
+            self._trailers = bool(message.get("trailers"))
+        elif kind == "http.response.body":
+            if message.get("more_body"):
+                return self._send_part(message)
+            if not self._trailers:
+                if self._calls:
+                    return self._send_last(message)
+                self._over = True  # calls that still come wait for the app to return
+        elif kind == "http.response.pathsend" or (
+            kind == "http.response.trailers" and not message.get("more_trailers")
+        ):
+            if self._calls:
+                return self._send_last(message)
+            self._over = True
+        elif kind.startswith("websocket."):
+            return self._send_frame(kind, message)
+        return self._send(message)
+
+    async def _send_last(self, message: Message) -> None:
+        if (
+            self._gone is None
+            and not self._receiving
+            and monotonic() - self._began > _WORTH_A_LOOK
+        ):
+            self._look_for_disconnect()
+        try:
+            await self._send(message)
+        except OSError as exc:
+            self._gone = f"sending failed: {exc!r}"
+            raise
+        self._over = True
+        if self.close():
+            self._loop_runner.enqueue(self)
+
+    async def _send_part(self, message: Message) -> None:
+        try:
+            await self._send(message)
+        except OSError as exc:  # ASGI: a server may raise it once the client has gone
+            self._gone = f"sending failed: {exc!r}"
+            raise
+
+    async def _send_frame(self, kind: str, message: Message) -> None:
+        if kind == "websocket.http.response.start":
+            self._status = message["status"]
+        await self._send_part(message)
+        if kind == "websocket.close" or (
+            kind == "websocket.http.response.body" and not message.get("more_body")
+        ):
+            self._over = True
+
+    def _look_for_disconnect(self) -> None:
+        """Ask `receive` whether the client has left, without waiting for an answer.
+
+        Only until the response is over: after that every server says "disconnected".
+        No server says it by `send`, and few apps ask. One step of the coroutine is
+        enough: a disconnect that was noticed is answered without suspending.
+        """
+        for _ in range(2):
+            step: Any = self._receive()
+            if not hasattr(step, "send"):
+                return
+            try:
+                step.send(None)
+            except StopIteration as stop:
+                if stop.value["type"] == "http.disconnect":
+                    self._gone = "client disconnected"
+                    return
+                if stop.value.get("more_body"):
+                    return  # an unread request body; nobody will read it any more
+            except BaseException:  # noqa: BLE001 - a probe must not hurt the response
+                return
+            else:
+                step.close()
+                return
+
+    # -- the end ------------------------------------------------------------
+
+    def fail(self, exc: BaseException) -> None:
+        """Note what the app raised, unless it only says that the client left (B5)."""
+        if isinstance(exc, asyncio.CancelledError):
+            if self._gone is None:
+                self._gone = "the request was cancelled"
+        elif self._gone is None or not (
+            # Starlette's names for what `receive` and `send` told it.
+            type(exc).__name__ in {"ClientDisconnect", "WebSocketDisconnect"}
+            or (isinstance(exc, OSError) and self._gone == f"sending failed: {exc!r}")
+        ):
+            self._exception = exc
+
+    def left_unused(self) -> bool:
+        """End a unit in which nothing was deferred: the road of most requests."""
+        self._ended = True
+        if self._calls or self._held:
+            return False
+        self._asgi.pop(KEY, None)
+        return True
+
+    def leave(self) -> bool:
+        """End the unit now that the app is done; True if the request's task must stay.
+
+        It stays where nobody would wait for the calls otherwise: no lifespan, a
+        client in this very process (G1), or more pending calls than the bound (D6).
+        """
+        self._asgi.pop(KEY, None)  # they refer to each other; do not wait for the gc
+        local = False
+        if self.pending or self._exception is not None:
+            local = in_process(self._asgi)
+            if not self._over and not local:
+                self._end_with_task()
+                return False
+        if not self.end() and not self.busy:
+            return False
+        if isinstance(session := self._asgi.get("session"), dict):
+            # Where Starlette's SessionMiddleware, and others after it, keep it (B7).
+            self._asgi["session"] = SealedSession(session)
+        return (
+            self.stay
+            or local
+            or not self._loop_runner.lifespans
+            or in_process(self._asgi)
+        )
+
+    def _end_with_task(self) -> None:
+        """End the unit once an answer that is not ours has left.
+
+        After an exception, or an incomplete response, an outer middleware or the server
+        answers, through a `send` that is not seen here, but in the request's own task:
+        so when that task is done.
+        """
+        try:
+            task = asyncio.current_task()
+        except RuntimeError:
+            task = None
+        if task is None:
+            self._loop_runner.loop.call_later(_UNKNOWN_TASK_PAUSE, self.end)
+        else:
+            task.add_done_callback(lambda _task: self.end(_ERROR_PAUSE))
+
+    def _succeeded(self) -> bool:
+        if self._exception is None and self._status is not None:
+            return self._status < FIRST_FAILING_STATUS
+        return self._judge().ok
+
+    def _judge(self) -> Outcome:
+        if self._asgi["type"] == "http" or self._status is not None:
+            return Outcome.of_response(self._status, self._exception, self._gone)
+        block = Outcome.of_block(self._exception)
+        reason = block.reason or self._gone
+        return block._replace(delivered=self._gone is None, reason=reason)
+
+    def describe(self) -> dict[str, object]:
+        """Say which request this was, for records."""
+        scope = self._asgi
+        ids = [v for k, v in scope.get("headers", ()) if k == b"x-request-id"]
+        return {
+            "method": scope.get("method", "WEBSOCKET"),
+            "path": scope.get("path"),
+            "route": getattr(scope.get("route"), "path", None),
+            "status": self._status,
+            "request_id": ids[0].decode("latin-1") if ids else None,
+        }
+
+
+def in_process(scope: ASGIScope) -> bool:
+    """Tell a test client in this process from a server, by what each puts in a scope.
+
+    Starlette's TestClient offers `http.response.debug` (1.x; 0.2x on); httpx's
+    ASGITransport calls itself port 123 (0.2x), which no HTTP client has.
+    """
+    extensions = scope.get("extensions") or ()
+    client = scope.get("client")
+    return "http.response.debug" in extensions or (
+        client is not None
+        and tuple(client) in {("127.0.0.1", 123), ("testclient", 50000)}
+    )
+
+
+class _Lifespan:
+    """Drains this loop's calls when the server says that it will end (D7)."""
+
+    def __init__(self, app: ASGIApp, receive: Receive, send: Send) -> None:
+        self._app = app
+        self._receive = receive
+        self._send = send
+        self._asked = False
+        self._counted = False
+        self._runner: LoopRunner | None = None
+
+    async def run(self, scope: ASGIScope) -> None:
+        """Run the app's lifespan, or one of our own for an app that has none."""
+        loop = running_loop()
+        self._runner = runner_for(loop) if loop is not None else None
+        if KEY in scope:
+            await self._app(scope, self._receive, self._send)
+            return
+        scope[KEY] = True  # a second middleware inside leaves it to us
+        try:
+            await self._app(scope, self.receive, self.send)
+        except Exception as exc:
+            if self._asked:
+                raise
+            # Django and others refuse the scope before they read a message. Servers
+            # would then send no lifespan at all, and nothing could be drained.
+            logger.debug("the application has no lifespan (%r); Postlude answers", exc)
+            await self._own()
+        finally:
+            self._count(-1)
+
+    async def _own(self) -> None:
+        while True:
+            message = await self.receive()
+            if message["type"] == "lifespan.startup":
+                await self.send({"type": "lifespan.startup.complete"})
+            else:
+                await self.send({"type": "lifespan.shutdown.complete"})
+                return
+
+    async def receive(self) -> Message:
+        """Drain before the app hears of the shutdown: it closes its resources then."""
+        self._asked = True
+        message = await self._receive()
+        if message["type"] == "lifespan.shutdown" and self._runner is not None:
+            await self._runner.adrain(settings().grace, _second_signal())
+        return message
+
+    async def send(self, message: Message) -> None:
+        """Count the app as one that will hear of the shutdown, once it has started."""
+        if message["type"] == "lifespan.startup.complete":
+            self._count(1)
+        await self._send(message)
+
+    def _count(self, step: int) -> None:
+        if self._runner is not None and self._counted is (step < 0):
+            self._counted = step > 0
+            self._runner.lifespans += step
+
+
+def _second_signal() -> Callable[[], bool]:
+    """Give a test for "a second signal came", where the server lets us know.
+
+    uvicorn's handler is a method of its `Server`, whose `force_exit` it sets at a second
+    SIGINT (0.2x to 0.5x); it cannot stop its own wait for the lifespan by it.
+    """
+    import signal  # noqa: PLC0415 - at shutdown only
+
+    server = getattr(signal.getsignal(signal.SIGINT), "__self__", None)
+    return lambda: getattr(server, "force_exit", False) is True

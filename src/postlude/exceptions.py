@@ -1,0 +1,120 @@
+"""What Postlude raises and warns with, and the texts in three beats."""
+
+from __future__ import annotations
+
+__all__ = [
+    "CallStartedError",
+    "NoQueueError",
+    "NoScopeError",
+    "NoScopeWarning",
+    "PostludeError",
+    "PostludeWarning",
+    "ScopeEndedError",
+    "SettingsError",
+    "SyncBlockWarning",
+    "TooLateError",
+]
+
+
+class PostludeError(Exception):
+    """Root of everything that Postlude raises."""
+
+
+class NoScopeError(PostludeError, LookupError):
+    """Raised in strict mode when nothing collects deferred calls here (A5)."""
+
+
+class CallStartedError(PostludeError, RuntimeError):
+    """Raised when an option is set on a call that has already started (A2)."""
+
+
+class ScopeEndedError(PostludeError, RuntimeError):
+    """Raised when a `DeferScope` is entered a second time."""
+
+
+class SettingsError(PostludeError, ValueError):
+    """Raised at start for a setting that is unknown or impossible."""
+
+
+class NoQueueError(PostludeError, LookupError):
+    """Raised when an option needs a queue and none is configured (F1)."""
+
+
+class TooLateError(PostludeError, RuntimeError):
+    """Raised when a deferred call changes a response that has left (B7)."""
+
+
+class PostludeWarning(UserWarning):
+    """Root of everything that Postlude warns with."""
+
+
+class NoScopeWarning(PostludeWarning):
+    """Warns once per call site that `defer` ran its function at once (A5)."""
+
+
+class SyncBlockWarning(PostludeWarning):
+    """Warns once per place that `with DeferScope()` blocked an event loop."""
+
+
+NO_SCOPE = (
+    "defer() was called, but nothing collects deferred calls here, so {name} "
+    "{consequence}. Usually the Postlude middleware is not installed, or this code runs "
+    "outside a request or in a thread that was started by hand. Install the middleware, "
+    "or wrap the code in `with DeferScope():`."
+)
+CALL_STARTED = (
+    ".{option}() was called on {call!r}, which has already left the state 'pending'. "
+    "Usually the handle was kept and used after the response. Set options in the same "
+    "expression as defer(): `defer(fn).{option}(...)`."
+)
+SCOPE_ENDED = (
+    "This DeferScope has been entered before. A scope collects the calls of one unit "
+    "of work and cannot be used again. Create a new one: `with DeferScope():`."
+)
+GENERATOR_BLOCK = (
+    "@DeferScope() was put on {name}, which is a generator function: calling it runs "
+    "none of its body, so there would be nothing to collect. Use `with DeferScope():` "
+    "inside its body instead."
+)
+NOT_CALLABLE = (
+    "defer() got {what}, which cannot be called. Usually the function was called by "
+    "mistake before it was handed over. Pass the function and its arguments: "
+    "`defer(fn, arg)`, not `defer(fn(arg))`."
+)
+COROUTINE = (
+    "defer() got the coroutine object {name}, not a coroutine function. Usually the "
+    "async function was called by mistake before it was handed over. Pass the function "
+    "and its arguments: `defer({short}, ...)`, not `defer({short}(...))`."
+)
+GENERATOR = (
+    "defer() got the generator function {name}: calling it runs none of its body. "
+    "Usually a `yield` was left in it. Pass a function that does the work, or "
+    "`lambda: list({short}(...))`."
+)
+BAD_NAME = (
+    ".named() got {name!r} ({type}), and a name is a non-empty string. Usually an id "
+    "was passed as it is. Use `.named(f'...-{{id}}')`."
+)
+BAD_TIMEOUT = (
+    ".timeout() got {seconds!r}, and a timeout is a positive number of seconds. "
+    "Usually milliseconds were meant, or a missing setting became zero. Use "
+    "`.timeout(2.5)` for two and a half seconds."
+)
+BAD_PREDICATE = (
+    ".when() got {what}, which cannot be called. The condition is decided after the "
+    "response, not now. Pass a function of the outcome: `.when(lambda outcome: ...)`."
+)
+NO_QUEUE = (
+    ".{option}() was asked for {name}, and no queue is configured. In memory nobody "
+    "could keep that promise when the process dies. Remove `.{option}()`, or hand the "
+    "work to your job queue."
+)
+TOO_LATE = (
+    "A deferred call changed {what}, but the response has already left. Nothing would "
+    "ever store or send the change. Make the change in the request, before the answer, "
+    "and defer only what the client does not see."
+)
+SYNC_BLOCK = (
+    "`with DeferScope():` ended in code that runs on an event loop, so {consequence}. "
+    "Usually it is the sync form in an async function. Use `async with DeferScope():`."
+)

@@ -1,0 +1,135 @@
+"""What is kept of a failed or lost call, and the port for keeping it (E1)."""
+
+from __future__ import annotations
+
+import reprlib
+import time
+import traceback
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from postlude import _names
+
+if TYPE_CHECKING:
+    from postlude._call import DeferredCall
+
+__all__ = ["FailureRecord", "FailureStore"]
+
+_SECRET = (
+    "password",
+    "passwd",
+    "secret",
+    "token",
+    "api_key",
+    "apikey",
+    "authorization",
+    "cookie",
+    "credential",
+)
+_REDACTED = "[redacted]"
+
+
+class FailureRecord(NamedTuple):
+    """All that is known of a call that failed, timed out or was lost."""
+
+    id: str
+    name: str
+    function: str
+    """`module:qualname`."""
+    arguments: dict[str, str]
+    """Parameter to bounded `repr`; what is named like a secret is redacted."""
+    state: str
+    """`failed`, `timed_out` or `lost`."""
+    unit: dict[str, object]
+    """Method, route, path, status and request id, as far as the adapter knows."""
+    site: str
+    """The place that deferred the call."""
+    exception: str | None
+    traceback: str | None
+    started: float | None
+    """Unix time in seconds; None if the call never began."""
+    ended: float
+    """Unix time in seconds."""
+    attempt: int = 1
+
+    @classmethod
+    def of(
+        cls, call: DeferredCall, unit: Mapping[str, object], state: str
+    ) -> FailureRecord:
+        """Make the record of *call*, now."""
+        exc = call.exception
+        now = time.time()
+        began = None
+        if call.started is not None:
+            began = now - (time.monotonic() - call.started)
+        return cls(
+            id=call.id,
+            name=call.name,
+            function=_names.qualified(call.fn),
+            arguments=_arguments(call),
+            state=state,
+            unit=dict(unit),
+            site=call.site,
+            exception=None if exc is None else _safe_repr(exc),
+            traceback=None if exc is None else _traceback(exc),
+            started=began,
+            ended=now,
+        )
+
+
+class FailureStore(Protocol):
+    """Keeps failure records. Called from any thread; may raise, nobody is hurt (E3)."""
+
+    def add(self, record: FailureRecord) -> None:
+        """Keep one record."""
+        ...
+
+    def list(self) -> Iterable[FailureRecord]:
+        """Give the records kept, oldest first."""
+        ...
+
+
+class _Bounded(reprlib.Repr):
+    """A `repr` bounded in depth and length that shows no secrets."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel = 3
+        self.maxdict = self.maxlist = self.maxtuple = self.maxset = 10
+        self.maxstring = self.maxother = 200
+
+    def repr_dict(self, x: dict[Any, Any], level: int) -> str:
+        """Show a mapping, its secrets redacted."""
+        shown = {k: _REDACTED if _is_secret(k) else v for k, v in x.items()}
+        return super().repr_dict(shown, level)
+
+
+_bounded = _Bounded()
+
+
+def _safe_repr(value: object) -> str:
+    try:
+        return _bounded.repr(value)
+    except Exception as exc:  # noqa: BLE001 - a repr of the user's may do anything
+        return f"<{type(value).__qualname__}, its repr raised {type(exc).__name__}>"
+
+
+def _is_secret(name: object) -> bool:
+    return isinstance(name, str) and any(word in name.lower() for word in _SECRET)
+
+
+def _arguments(call: DeferredCall) -> dict[str, str]:
+    names = _names.parameters(call.fn)
+    named: dict[str, object] = {
+        names[i] if i < len(names) else f"*{i}": value
+        for i, value in enumerate(call.args)
+    }
+    named.update(call.kwargs)
+    return {k: _REDACTED if _is_secret(k) else _safe_repr(v) for k, v in named.items()}
+
+
+def _traceback(exc: BaseException) -> str:
+    try:
+        return "".join(traceback.format_exception(exc))
+    except Exception:  # noqa: BLE001 - a str of the user's exception may do anything
+        return f"{type(exc).__qualname__}: <its text raised>\n"

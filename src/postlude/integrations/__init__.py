@@ -1,0 +1,1 @@
+"""One file per framework; each needs that framework, the package does not."""

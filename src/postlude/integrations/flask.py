@@ -1,0 +1,114 @@
+"""Flask: the extension `Postlude`, with `init_app`.
+
+from flask import Flask
+from postlude import defer
+from postlude.integrations.flask import Postlude
+
+app = Flask(__name__)
+Postlude(app)
+
+@app.post("/orders")
+def create_order():
+defer(print, "after the response")
+return {"ok": True}
+"""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from flask import (
+    Flask,
+    current_app,
+    got_request_exception,
+    has_app_context,
+    has_request_context,
+)
+from flask.globals import request_ctx
+
+from postlude._scope import current
+from postlude.exceptions import TOO_LATE, TooLateError
+from postlude.wsgi import PostludeMiddleware
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+__all__ = ["Postlude"]
+
+
+class Postlude:
+    """Makes every request of a Flask application a unit of work.
+
+    Its calls run in a fresh application context of their request's app, so that
+    `current_app`, `g` and extensions work in them and are torn down after each.
+    """
+
+    def __init__(self, app: Flask | None = None) -> None:
+        """Install on *app* now, or later with `init_app`."""
+        if app is not None:
+            self.init_app(app)
+
+    def init_app(self, app: Flask) -> None:
+        """Install on *app*; a second time changes nothing (A8).
+
+        Raises:
+            SettingsError: a setting is unknown or impossible.
+        """
+        if "postlude" in app.extensions:
+            return
+        app.extensions["postlude"] = self
+        middleware = PostludeMiddleware(app.wsgi_app, around=_AppContext(app))
+        app.wsgi_app = middleware  # type: ignore[method-assign]  # Flask's documented way
+        got_request_exception.connect(_note_exception, app)
+
+
+def _note_exception(_app: Flask, exception: BaseException, **_extra: Any) -> None:
+    scope = current.get()
+    if scope is not None:
+        scope._exception = exception
+
+
+class _AppContext:
+    """A fresh application context around each call (D4)."""
+
+    def __init__(self, app: Flask) -> None:
+        self._app = app
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _AppContext)
+
+    def __hash__(self) -> int:
+        return hash(_AppContext)
+
+    @contextmanager
+    def sync(self) -> Iterator[None]:
+        """Enter the context of the app in which the call was deferred."""
+        app: Flask = (
+            current_app._get_current_object() if has_app_context() else self._app
+        )  # type: ignore[attr-defined]
+        _seal_session()
+        with app.app_context():
+            yield
+
+    @asynccontextmanager
+    async def asynchronous(self) -> AsyncIterator[None]:
+        """The same for async calls."""
+        with self.sync():
+            yield
+
+
+def _seal_session() -> None:
+    """Let a change of `session` after the response be an error (B7).
+
+    `on_update` is Werkzeug's hook of the dict that Flask's and Flask-Session's sessions
+    are; it is called at every change.
+    """
+    if has_request_context():
+        session = getattr(request_ctx, "session", None)
+        if hasattr(session, "on_update"):
+            session.on_update = _too_late
+
+
+def _too_late(_session: object) -> None:
+    raise TooLateError(TOO_LATE.format(what="the session"))

@@ -1,0 +1,53 @@
+"""What holds for every test: settings, event loops, and nothing blocks a loop."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import hypothesis
+import pytest
+from blockbuster import BlockBuster, blockbuster_ctx
+from hypothesis.database import DirectoryBasedExampleDatabase
+
+hypothesis.settings.register_profile(
+    "postlude",
+    # How long an example takes says something about the machine only.
+    deadline=None,
+    database=DirectoryBasedExampleDatabase(Path("build/hypothesis").absolute()),
+    print_blob=True,
+)
+hypothesis.settings.load_profile("postlude")
+
+
+def pytest_configure() -> None:
+    """Take the settings of whoever runs the tests out of the environment."""
+    for name in list(os.environ):
+        if name.startswith("POSTLUDE_"):
+            del os.environ[name]
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio"),
+        pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop"),
+    ]
+)
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]:
+    """Run each async test on both event loops that the servers use."""
+    return request.param
+
+
+@pytest.fixture(autouse=True)
+def blockbuster() -> Iterator[BlockBuster]:
+    """Fail a test in which Postlude, or what it called, blocks the event loop (D3).
+
+    A test that blocks the loop on purpose requests this fixture and deactivates it.
+    """
+    with blockbuster_ctx(
+        "postlude", excluded_modules=["postlude.pytest_plugin"]
+    ) as detector:
+        for name in ("acquire", "acquire_lock"):
+            # Postlude's own locks are held for some bytecodes; whether another thread
+            # holds one at that moment is chance.
+            detector.functions[f"threading.Lock.{name}"].deactivate()
+        yield detector
