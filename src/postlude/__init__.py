@@ -16,7 +16,6 @@ from postlude.exceptions import (
     PostludeWarning,
     ScopeEndedError,
     SettingsError,
-    SyncBlockWarning,
     TooLateError,
 )
 
@@ -33,7 +32,6 @@ __all__ = [
     "ScopeEndedError",
     "Settings",
     "SettingsError",
-    "SyncBlockWarning",
     "TooLateError",
     "configure",
     "current_scope",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from postlude import _reporting, _runner
 from postlude._settings import settings
+from postlude.exceptions import DRAIN_ON_LOOP
 
 if TYPE_CHECKING:
     from postlude._call import DeferredCall
@@ -152,7 +153,7 @@ class LoopRunner:
     async def _run(self, scope: DeferScope, call: DeferredCall, awaitable: Any) -> None:
         """Await one call; whatever it raises ends here (D2).
 
-        As the result of a task, `SystemExit` would end the loop, and the server with it.
+        As a task's result, `SystemExit` would end the loop, and the server with it.
         """
         error: BaseException | None = None
         try:
@@ -181,7 +182,8 @@ class LoopRunner:
         self._next(scope)
 
     def _next(self, scope: DeferScope) -> None:
-        if self._backlog:
+        limit = settings().concurrency if self._backlog else 0
+        while self._backlog and len(self._tasks) < limit:
             waiting, call, awaitable = self._backlog.popleft()
             if call is None:
                 self._step(waiting)
@@ -247,7 +249,7 @@ class LoopRunner:
         signal came, is cancelled and recorded as lost.
         """
         deadline = monotonic() + grace
-        while self.active and monotonic() < deadline and not (forced and forced()):
+        while self.active and monotonic() < deadline and not (forced and forced()):  # noqa: ASYNC110 - nothing wakes us for a second signal
             await asyncio.sleep(0.005)
         _runner.lose(self.active, "the shutdown's grace was over")
         for task in list(self._tasks.values()):
@@ -260,6 +262,7 @@ class LoopRunner:
         if self.loop.is_closed():
             self.reap()
         elif self.loop.is_running():
+            _refuse_to_block(self.loop)
             _runner.wait_for(self.active, deadline)
         else:  # stopped without a lifespan: daphne
             self.loop.run_until_complete(self.adrain(deadline - monotonic()))
@@ -279,9 +282,18 @@ async def _surrounded(
         async with around[0].asynchronous():
             await _surrounded(around[1:], call, awaitable)
         return
-    result = awaitable or call.fn(*call.args, **call.kwargs)
+    result: Any = awaitable or call.fn(*call.args, **call.kwargs)
     if hasattr(result, "__await__"):
         await result
+
+
+def _refuse_to_block(loop: asyncio.AbstractEventLoop) -> None:
+    try:
+        here = asyncio.get_running_loop() is loop
+    except RuntimeError:
+        return
+    if here:
+        raise RuntimeError(DRAIN_ON_LOOP)
 
 
 def _set(future: asyncio.Future[None]) -> None:
@@ -303,5 +315,5 @@ def runner_for(loop: asyncio.AbstractEventLoop) -> LoopRunner:
     return runner
 
 
-def _as_runner(runner: LoopRunner) -> Runner:
+def _as_runner(runner: LoopRunner) -> Runner:  # pyright: ignore[reportUnusedFunction]  # only to be checked
     return runner  # the type checker proves the protocol here

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 import threading
-import warnings
 from typing import TYPE_CHECKING, Any
 
 from postlude import _runner, _scope
-from postlude.exceptions import SYNC_BLOCK, SyncBlockWarning
+from postlude._call import logger
+from postlude.exceptions import SYNC_BLOCK
 
 if TYPE_CHECKING:
     import asyncio
@@ -223,6 +223,4 @@ def _warn_sync_block(consequence: str) -> None:
     if place in _warned:
         return
     _warned.add(place)
-    warnings.warn_explicit(
-        SYNC_BLOCK.format(consequence=consequence), SyncBlockWarning, *place
-    )
+    logger.warning(SYNC_BLOCK.format(consequence=consequence, place="%s:%s"), *place)

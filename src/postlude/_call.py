@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from uuid import uuid4
 
 from postlude import _names
-from postlude._outcome import Outcome
 from postlude.exceptions import (
     BAD_NAME,
     BAD_PREDICATE,
@@ -22,6 +21,7 @@ from postlude.exceptions import (
 )
 
 if TYPE_CHECKING:
+    from postlude._outcome import Outcome
     from postlude._scope import DeferScope
     from postlude._types import Reason, State
 
@@ -208,7 +208,7 @@ class DeferredCall:
             self._open("cancel")  # it started in another thread just now
         return self
 
-    def retry(self, retries: int, *, backoff: float | None = None) -> NoReturn:
+    def retry(self, retries: int, *, backoff: float | None = None) -> NoReturn:  # noqa: ARG002 - refused in this version, whatever they are
         """Hand a failed call to the queue for *retries* further runs (F1).
 
         Raises:
@@ -235,9 +235,7 @@ class DeferredCall:
         if self.state == "pending":
             return True
         if self.state == "dropped" or self._scope is None:
-            return (
-                False  # settled without having run, or run at once for want of a unit
-            )
+            return False  # settled without running, or run at once for want of a unit
         raise CallStartedError(CALL_STARTED.format(option=option, call=self))
 
     def _group(self, group: object, option: str) -> DeferredCall:

@@ -50,7 +50,7 @@ def is_async(fn: Callable[..., object]) -> bool:
     return False
 
 
-def _not_callable(value: object) -> TypeError:
+def _not_callable(value: Any) -> TypeError:
     if hasattr(value, "cr_code") and hasattr(value, "close"):
         value.close()  # the error says it all; no "was never awaited" on top
         name = str(getattr(value, "__qualname__", "?"))

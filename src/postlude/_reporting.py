@@ -81,7 +81,8 @@ def ended_after_all(call: DeferredCall) -> None:
 def deaf(call: DeferredCall, seconds: float) -> None:
     """Say that an async call goes on although it was cancelled."""
     logger.warning(
-        "deferred call %s is still running %g s after it was cancelled (deferred at %s)",
+        "deferred call %s is still running %g s after it was cancelled "
+        "(deferred at %s)",
         call.name,
         seconds,
         call.site,

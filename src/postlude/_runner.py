@@ -355,7 +355,7 @@ def _hook_exit() -> None:
             return
         _hooked = True
     # Registered last and so run first: pools that calls use must still take work.
-    import concurrent.futures.thread  # noqa: F401, PLC0415 - for its own registration
+    import concurrent.futures.thread  # pyright: ignore[reportUnusedImport]  # noqa: F401, PLC0415 - for its own registration
 
     # Both: granian's workers (before 3.13) skip atexit, others skip this one. No public
     # name exists for "before non-daemonic threads are joined"; checked on 3.11 to 3.13.
@@ -374,10 +374,15 @@ def drain(grace: float | None = None) -> None:
 
     What has not ended after *grace* seconds (default: the setting) is recorded as
     lost. Runs by itself when the interpreter exits.
+
+    Raises:
+        RuntimeError: called on an event loop that has calls to run.
     """
     deadline = _monotonic() + (settings().grace if grace is None else grace)
-    for runner in list(runners):
-        runner.drain(deadline)
+    # Again and again: a loop that was closed hands its units to another runner.
+    while busy := [runner for runner in list(runners) if runner.active]:
+        for runner in busy:
+            runner.drain(deadline)
 
 
 def wait_for(active: set[DeferScope], deadline: float) -> None:

@@ -49,7 +49,7 @@ class BlockRunner(Protocol):
 
 
 interceptor: Interceptor | None = None
-block_runner: BlockRunner  # installed by postlude._defer, which knows the runners
+block_runner: BlockRunner  # installed by postlude._background, which has a runner
 
 
 def reset(token: Token[DeferScope | None]) -> None:
@@ -147,7 +147,7 @@ class DeferScope:
     ) -> None:
         """End the unit; returns when its calls have run, in this thread (B6)."""
         self._leave(exc)
-        block_runner.run(self)
+        block_runner.run(self)  # noqa: F821 - declared above, set by _background
 
     async def __aenter__(self) -> Self:
         """Begin the unit, like `with`."""
@@ -159,9 +159,9 @@ class DeferScope:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """End the unit; returns when its calls have run: sync in threads, async here."""
+        """End the unit; return when its calls have run: sync in threads, async here."""
         self._leave(exc)
-        await block_runner.arun(self)
+        await block_runner.arun(self)  # noqa: F821 - as above
 
     def __call__(self, fn: _F) -> _F:
         """Make every call of *fn*, sync or async, a unit of its own.
@@ -180,7 +180,7 @@ class DeferScope:
         if asynchronous:
 
             @wraps(fn)
-            async def unit(*args: Any, **kwargs: Any) -> Any:
+            async def unit(*args: Any, **kwargs: Any) -> Any:  # pyright: ignore[reportRedeclaration]  # one or the other
                 async with DeferScope():
                     return await fn(*args, **kwargs)
 
@@ -216,7 +216,7 @@ class DeferScope:
             self._around += (around,)
 
     def end(self, delay: float = 0.0) -> bool:
-        """End the unit and have its calls run, *delay* seconds from now at the earliest.
+        """End the unit and have its calls run, at the earliest in *delay* seconds.
 
         A second end does nothing (C5).
 
@@ -237,7 +237,7 @@ class DeferScope:
         return interceptor is None or not self._intercepted()
 
     def hold(self) -> bool:
-        """Become the holder, who alone hands out calls; False if there is nothing to."""
+        """Become the holder, who alone hands out calls; False if there is no need."""
         with self._lock:
             if self._held or self._next == len(self._calls):
                 return False
@@ -319,7 +319,7 @@ class DeferScope:
                 pending = call.state == "pending"
                 if pending and group is not None and call._grouped is not group:
                     return None
-                calls[self._next] = None
+                calls[self._next] = None  # type: ignore[index]  # pyright: ignore[reportIndexIssue]  # a tuple is empty
                 self._next += 1
                 if pending:
                     if ok and call._rule is None:

@@ -10,9 +10,9 @@ from postlude.exceptions import TOO_LATE, TooLateError
 class SealedSession(dict[str, Any]):
     """What a session becomes once its response has left; a change is an error."""
 
-    def _too_late(self, *args: object, **kwargs: object) -> NoReturn:
+    def _too_late(self, *_args: object, **_kwargs: object) -> NoReturn:
         raise TooLateError(TOO_LATE.format(what="the session"))
 
     __setitem__ = __delitem__ = _too_late
-    pop = popitem = clear = update = setdefault = _too_late  # type: ignore[assignment]  # they take anything and give nothing
-    __ior__ = _too_late  # type: ignore[assignment]  # as above
+    pop = popitem = clear = update = setdefault = _too_late  # pyright: ignore[reportAssignmentType]  # they take anything and give nothing
+    __ior__ = _too_late

@@ -104,7 +104,8 @@ async def _await(scope: DeferScope, call: DeferredCall, awaitable: Any) -> None:
     error: BaseException | None = None
     with trio.move_on_after(call._timeout or float("inf")) as limit:
         try:
-            await (awaitable or call.fn(*call.args, **call.kwargs))
+            result: Any = awaitable or call.fn(*call.args, **call.kwargs)
+            await result
         except trio.Cancelled:
             raise
         except BaseException as exc:  # noqa: BLE001 - D2

@@ -36,6 +36,10 @@ KEY = "postlude.scope"
 _ERROR_PAUSE = 0.01
 """Seconds between the end of a request's task that raised and its first call: an outer
 middleware with a task of its own may still be sending the 500."""
+_ANSWER_LIMIT = 1.0
+"""Seconds after an exception when the answer has left, whatever its task does."""
+_FILE_PART = 1 << 16
+"""Bytes of a file that are sent at a time."""
 _WORTH_A_LOOK = 0.01
 """Seconds of a request after which it is worth asking whether the client has left."""
 _UNKNOWN_TASK_PAUSE = 0.05
@@ -57,7 +61,6 @@ class PostludeMiddleware:
         """
         self.app = app
         self._around = around
-        self._unsupported = False
         self._runner: LoopRunner | None = None
         settings()
 
@@ -88,7 +91,11 @@ class PostludeMiddleware:
             exchange.fail(exc)
             if exchange.leave() and isinstance(exc, Exception):
                 await runner.wait(exchange)
-            raise  # and `current` stays: outer handlers of the error may defer too
+            # An outer handler of the error may defer too. It sees the unit, unless this
+            # task is not the request's own: then the unit would be seen for ever.
+            if not (runner.lifespans or _is_starlettes_client(scope)):
+                reset(token)
+            raise
         current.reset(token)
         if exchange.left_unused():
             return
@@ -153,7 +160,7 @@ class Exchange(DeferScope):
             self._over = True
         return message
 
-    def send(self, message: Message) -> Awaitable[None]:
+    def send(self, message: Message) -> Awaitable[None]:  # noqa: C901 - a flat list of the protocol's messages
         """Pass a message on, and note when the last byte has been handed over (B1).
 
         Not a coroutine function: most messages need nothing after them.
@@ -169,9 +176,11 @@ class Exchange(DeferScope):
                 if self._calls:
                     return self._send_last(message)
                 self._over = True  # calls that still come wait for the app to return
-        elif kind == "http.response.pathsend" or (
-            kind == "http.response.trailers" and not message.get("more_trailers")
-        ):
+        elif kind == "http.response.pathsend":
+            if self._calls:
+                return self._send_file(message["path"])
+            self._over = True
+        elif kind == "http.response.trailers" and not message.get("more_trailers"):
             if self._calls:
                 return self._send_last(message)
             self._over = True
@@ -194,6 +203,21 @@ class Exchange(DeferScope):
         self._over = True
         if self.close():
             self._loop_runner.enqueue(self)
+
+    async def _send_file(self, path: str) -> None:
+        """Send a file in parts: granian does not say when it has sent one by its path.
+
+        Only where calls wait for the end; other responses keep the server's own way.
+        """
+        loop = self._loop_runner.loop
+        file = await loop.run_in_executor(None, open, path, "rb")
+        try:
+            while part := await loop.run_in_executor(None, file.read, _FILE_PART):
+                message = {"type": "http.response.body", "body": part}
+                await self._send_part({**message, "more_body": True})
+        finally:
+            file.close()
+        await self._send_last({"type": "http.response.body", "body": b""})
 
     async def _send_part(self, message: Message) -> None:
         try:
@@ -275,7 +299,7 @@ class Exchange(DeferScope):
             return False
         if isinstance(session := self._asgi.get("session"), dict):
             # Where Starlette's SessionMiddleware, and others after it, keep it (B7).
-            self._asgi["session"] = SealedSession(session)
+            self._asgi["session"] = SealedSession(session)  # pyright: ignore[reportUnknownArgumentType]  # keys are as its middleware made them
         return (
             self.stay
             or local
@@ -294,10 +318,13 @@ class Exchange(DeferScope):
             task = asyncio.current_task()
         except RuntimeError:
             task = None
+        loop = self._loop_runner.loop
         if task is None:
-            self._loop_runner.loop.call_later(_UNKNOWN_TASK_PAUSE, self.end)
-        else:
-            task.add_done_callback(lambda _task: self.end(_ERROR_PAUSE))
+            loop.call_later(_UNKNOWN_TASK_PAUSE, self.end)
+            return
+        task.add_done_callback(lambda _task: self.end(_ERROR_PAUSE))
+        # Whoever calls the app from a task that goes on has his answer by then.
+        loop.call_later(_ANSWER_LIMIT, self.end)
 
     def _succeeded(self) -> bool:
         if self._exception is None and self._status is not None:
@@ -330,12 +357,17 @@ def in_process(scope: ASGIScope) -> bool:
     Starlette's TestClient offers `http.response.debug` (1.x; 0.2x on); httpx's
     ASGITransport calls itself port 123 (0.2x), which no HTTP client has.
     """
-    extensions = scope.get("extensions") or ()
     client = scope.get("client")
-    return "http.response.debug" in extensions or (
-        client is not None
-        and tuple(client) in {("127.0.0.1", 123), ("testclient", 50000)}
+    return _is_starlettes_client(scope) or (
+        client is not None and tuple(client) in _TEST_CLIENTS
     )
+
+
+def _is_starlettes_client(scope: ASGIScope) -> bool:
+    return "http.response.debug" in (scope.get("extensions") or ())
+
+
+_TEST_CLIENTS = {("127.0.0.1", 123), ("testclient", 50000)}
 
 
 class _Lifespan:
@@ -401,8 +433,8 @@ class _Lifespan:
 def _second_signal() -> Callable[[], bool]:
     """Give a test for "a second signal came", where the server lets us know.
 
-    uvicorn's handler is a method of its `Server`, whose `force_exit` it sets at a second
-    SIGINT (0.2x to 0.5x); it cannot stop its own wait for the lifespan by it.
+    uvicorn's handler is a method of its `Server`, whose `force_exit` it sets at a
+    second SIGINT (0.2x to 0.5x); it cannot stop its own wait for the lifespan by it.
     """
     import signal  # noqa: PLC0415 - at shutdown only
 

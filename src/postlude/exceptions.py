@@ -11,7 +11,6 @@ __all__ = [
     "PostludeWarning",
     "ScopeEndedError",
     "SettingsError",
-    "SyncBlockWarning",
     "TooLateError",
 ]
 
@@ -52,15 +51,11 @@ class NoScopeWarning(PostludeWarning):
     """Warns once per call site that `defer` ran its function at once (A5)."""
 
 
-class SyncBlockWarning(PostludeWarning):
-    """Warns once per place that `with DeferScope()` blocked an event loop."""
-
-
 NO_SCOPE = (
     "defer() was called, but nothing collects deferred calls here, so {name} "
-    "{consequence}. Usually the Postlude middleware is not installed, or this code runs "
-    "outside a request or in a thread that was started by hand. Install the middleware, "
-    "or wrap the code in `with DeferScope():`."
+    "{consequence}. Usually the Postlude middleware is not installed, or this code "
+    "runs outside a request or in a thread that was started by hand. Install the "
+    "middleware, or wrap the code in `with DeferScope():`."
 )
 CALL_STARTED = (
     ".{option}() was called on {call!r}, which has already left the state 'pending'. "
@@ -114,7 +109,14 @@ TOO_LATE = (
     "ever store or send the change. Make the change in the request, before the answer, "
     "and defer only what the client does not see."
 )
+DRAIN_ON_LOOP = (
+    "drain() was called on an event loop that has calls to run, and would wait for "
+    "itself. Usually it stands in an async shutdown hook. There is no need for it: the "
+    "middleware drains at the lifespan's end. Elsewhere use "
+    "`await asyncio.to_thread(drain)`."
+)
 SYNC_BLOCK = (
-    "`with DeferScope():` ended in code that runs on an event loop, so {consequence}. "
-    "Usually it is the sync form in an async function. Use `async with DeferScope():`."
+    "`with DeferScope():` ended at {place}, in code that runs on an event loop, so "
+    "{consequence}. Usually it is the sync form in an async function. Use "
+    "`async with DeferScope():`."
 )

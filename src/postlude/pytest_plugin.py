@@ -20,7 +20,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the ini option."""
     parser.addini(
         "postlude_strict",
-        "defer() outside a unit is an error, and a failing deferred call fails its test",
+        "defer() outside a unit is an error, and a failing deferred call fails its "
+        "test",
         type="bool",
         default=False,
     )

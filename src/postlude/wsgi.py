@@ -27,8 +27,8 @@ KEY = "postlude.scope"
 """Where the unit stands in the environ, for whoever is inside the same request."""
 
 _PAUSE = 0.003
-"""Seconds between `close()` and the first call. Measured: waitress, cheroot, granian and
-others write the terminator, or the head of a 204, only after `close()` returns; a
+"""Seconds between `close()` and the first call. Measured: waitress, cheroot, granian
+and others write the terminator, or the head of a 204, only after `close()` returns; a
 thread that computes from the start would delay that byte."""
 _ERROR_PAUSE = 0.05
 """The same after an exception: the server writes its 500 after it has logged it."""
@@ -235,7 +235,7 @@ class _Body:
             exchange.finish()
 
     def _is_whole(self) -> bool:
-        """Tell whether a server may stop before `StopIteration`: it knows the length."""
+        """Tell if a server may stop before `StopIteration`: it knows the length."""
         return False
 
     def __del__(self) -> None:
@@ -249,7 +249,7 @@ class _SizedBody(_Body):
     __slots__ = ()
 
     def __len__(self) -> int:
-        return len(self._body)  # type: ignore[arg-type]  # made only for sized bodies
+        return len(self._body)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # made only for sized bodies
 
     def _is_whole(self) -> bool:
         return len(self) <= 1
@@ -329,7 +329,8 @@ def _client_has_left(environ: Environ) -> bool:
     if client is None or not hasattr(client, "recv"):
         return False
     try:
-        return client.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+        data: bytes = client.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        return data == b""
     except (BlockingIOError, InterruptedError):
         return False  # nothing to read: it is there and waits
     except OSError:

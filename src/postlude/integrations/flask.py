@@ -32,7 +32,7 @@ from postlude.exceptions import TOO_LATE, TooLateError
 from postlude.wsgi import PostludeMiddleware
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncGenerator, Generator
 
 __all__ = ["Postlude"]
 
@@ -82,17 +82,16 @@ class _AppContext:
         return hash(_AppContext)
 
     @contextmanager
-    def sync(self) -> Iterator[None]:
+    def sync(self) -> Generator[None]:
         """Enter the context of the app in which the call was deferred."""
-        app: Flask = (
-            current_app._get_current_object() if has_app_context() else self._app
-        )  # type: ignore[attr-defined]
+        proxy: Any = current_app  # it is annotated as the Flask that it stands for
+        app: Flask = proxy._get_current_object() if has_app_context() else self._app
         _seal_session()
         with app.app_context():
             yield
 
     @asynccontextmanager
-    async def asynchronous(self) -> AsyncIterator[None]:
+    async def asynchronous(self) -> AsyncGenerator[None]:
         """The same for async calls."""
         with self.sync():
             yield
@@ -105,7 +104,7 @@ def _seal_session() -> None:
     are; it is called at every change.
     """
     if has_request_context():
-        session = getattr(request_ctx, "session", None)
+        session: Any = getattr(request_ctx, "session", None)
         if hasattr(session, "on_update"):
             session.on_update = _too_late
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from postlude._settings import settings
 from postlude.asgi import PostludeMiddleware
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ def install(app: Starlette) -> None:
             "started, so its middleware is built. Usually install() stands in a "
             "startup handler. Call it right after the application is made."
         )
+    settings()  # an error in them is one here; servers swallow it in the lifespan
     build = app.build_middleware_stack
 
     def build_outermost() -> PostludeMiddleware:

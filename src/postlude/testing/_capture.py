@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -42,7 +42,7 @@ class Captured:
         return [
             call
             for call in self.calls
-            if (call.name == what or call.fn == what)
+            if what in (call.name, call.fn)
             and (not args or call.args == args)
             and (not kwargs or call.kwargs == kwargs)
         ]
@@ -64,8 +64,8 @@ class Captured:
             return
         wanted = "at least once" if times is None else f"{times} times"
         raise AssertionError(
-            f"{_shown(what, args, kwargs)} was deferred {found} times, wanted {wanted}; "
-            f"deferred were: {self._listed()}"
+            f"{_shown(what, args, kwargs)} was deferred {found} times, wanted "
+            f"{wanted}; deferred were: {self._listed()}"
         )
 
     def assert_not_deferred(
@@ -139,7 +139,7 @@ def _shown(what: object, args: tuple[object, ...], kwargs: dict[str, object]) ->
 
 
 @contextmanager
-def capture() -> Iterator[Captured]:
+def capture() -> Generator[Captured]:
     """Collect what is deferred, in every unit and thread, without running it (G2).
 
     Units are judged as always: what an answer of 400 drops is not among the calls.

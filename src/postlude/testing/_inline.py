@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from threading import Thread
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class _Inline:
     """Runs every call where it is deferred."""
 
-    def registered(self, call: DeferredCall, scope: DeferScope | None) -> bool:
+    def registered(self, call: DeferredCall, scope: DeferScope | None) -> bool:  # noqa: ARG002 - the Interceptor protocol's
         call.state = "running"
         try:
             call._context.run(_run, call)
@@ -31,7 +31,7 @@ class _Inline:
         call.state = "done"
         return True
 
-    def holds(self, scope: DeferScope) -> bool:
+    def holds(self, scope: DeferScope) -> bool:  # noqa: ARG002 - as above
         return False
 
 
@@ -70,7 +70,7 @@ class _Awaiting(Thread):
 
 
 @contextmanager
-def inline() -> Iterator[None]:
+def inline() -> Generator[None]:
     """Run calls at once, in the place that defers them, and let exceptions through.
 
     Laravel's `withoutDefer`: rules, names and options have no effect (G2). What was

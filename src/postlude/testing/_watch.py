@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -58,7 +58,7 @@ class FailedCalls:
 
 
 @contextmanager
-def failing_calls() -> Iterator[FailedCalls]:
+def failing_calls() -> Generator[FailedCalls]:
     """Let a deferred call that fails in this block fail the block's end (G2)."""
     failed = FailedCalls()
     _reporting.watchers += (failed._failed.append,)
@@ -68,6 +68,6 @@ def failing_calls() -> Iterator[FailedCalls]:
         _reporting.watchers = tuple(
             watcher
             for watcher in _reporting.watchers
-            if watcher.__self__ is not failed._failed  # type: ignore[attr-defined]
+            if watcher.__self__ is not failed._failed  # type: ignore[attr-defined]  # pyright: ignore[reportFunctionMemberAccess]  # each is the append of a list
         )
     failed.check()

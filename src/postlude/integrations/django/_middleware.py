@@ -43,7 +43,7 @@ class PostludeMiddleware:
         values = getattr(django_settings, "POSTLUDE", {})
         _settings.configure_framework(values, "the Django setting POSTLUDE")
         _settings.settings()
-        self._async = iscoroutinefunction(get_response)
+        self._async = iscoroutinefunction(get_response)  # pyright: ignore[reportDeprecated]  # asgiref's: inspect's from 3.12 on
         if self._async:
             markcoroutinefunction(self)
 
@@ -77,7 +77,7 @@ class PostludeMiddleware:
             reset(token)
         return _answered(unit, response)
 
-    def process_exception(self, request: HttpRequest, exception: Exception) -> None:
+    def process_exception(self, _request: HttpRequest, exception: Exception) -> None:
         """Note what a view raised: Django turns it into a response (C1)."""
         unit = current.get()
         if unit is not None:

@@ -13,7 +13,7 @@ from postlude import _runner
 from postlude.exceptions import TOO_LATE, TooLateError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncGenerator, Generator
 
     from django.http import HttpRequest
 
@@ -33,7 +33,7 @@ class Connections:
         self._keep = keep
 
     @contextmanager
-    def sync(self) -> Iterator[None]:
+    def sync(self) -> Generator[None]:
         """Surround a call in one of Postlude's threads."""
         if not self._keep:
             close_old_connections()
@@ -45,7 +45,7 @@ class Connections:
                 close_old_connections()
 
     @contextmanager
-    def _sealed_session(self) -> Iterator[None]:
+    def _sealed_session(self) -> Generator[None]:
         """Let a change of `request.session` after the response be an error (B7).
 
         Django saves a session once, before the response; `modified` tells of a change
@@ -61,7 +61,7 @@ class Connections:
             raise TooLateError(TOO_LATE.format(what="the session"))
 
     @asynccontextmanager
-    async def asynchronous(self) -> AsyncIterator[None]:
+    async def asynchronous(self) -> AsyncGenerator[None]:
         """Surround an async call: a thread of its own for its ORM work.
 
         The context variable that the call brings along names the request's thread,
@@ -102,7 +102,8 @@ async def _await(scope: DeferScope, call: DeferredCall, awaitable: Any) -> None:
         call.started = monotonic()
         _runner.running[call] = scope
     try:
-        await (awaitable or call.fn(*call.args, **call.kwargs))
+        result: Any = awaitable or call.fn(*call.args, **call.kwargs)
+        await result
     except BaseException as exc:  # noqa: BLE001 - a call's failure is its own (D2)
         _runner.conclude(call, exc)
     else:
