@@ -1,16 +1,18 @@
 """FastAPI: `install(app)`, outermost, in one line.
 
-    from fastapi import FastAPI
-    from postlude import defer
-    from postlude.integrations.fastapi import install
+```python
+from fastapi import FastAPI
+from postlude import defer
+from postlude.integrations.fastapi import install
 
-    app = FastAPI()
-    install(app)
+app = FastAPI()
+install(app)
 
-    @app.post("/orders")
-    async def create_order():
-        defer(print, "after the response")
-        return {"ok": True}
+@app.post("/orders")
+async def create_order():
+    defer(print, "after the response")
+    return {"ok": True}
+```
 
 Works from endpoints, dependencies and their exit code, exception handlers, and beside
 FastAPI's own `BackgroundTasks`.

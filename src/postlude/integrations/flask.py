@@ -1,5 +1,6 @@
 """Flask: the extension `Postlude`, with `init_app`.
 
+```python
 from flask import Flask
 from postlude import defer
 from postlude.integrations.flask import Postlude
@@ -9,8 +10,9 @@ Postlude(app)
 
 @app.post("/orders")
 def create_order():
-defer(print, "after the response")
-return {"ok": True}
+    defer(print, "after the response")
+    return {"ok": True}
+```
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
 """Starlette: `install(app)`, outermost, in one line.
 
+```python
 from postlude import defer
 from postlude.integrations.starlette import install
 from starlette.applications import Starlette
@@ -7,11 +8,12 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 async def home(request):
-defer(print, "after the response")
-return PlainTextResponse("hello")
+    defer(print, "after the response")
+    return PlainTextResponse("hello")
 
 app = Starlette(routes=[Route("/", home)])
 install(app)
+```
 """
 
 from __future__ import annotations

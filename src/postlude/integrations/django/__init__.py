@@ -1,13 +1,17 @@
 """Django, under WSGI and ASGI: one line in the settings, first in the list.
 
-    MIDDLEWARE = ["postlude.integrations.django.PostludeMiddleware", ...]
+```python
+# settings.py
+MIDDLEWARE = ["postlude.integrations.django.PostludeMiddleware"]
 
-    from django.http import HttpResponse
-    from postlude import defer
+# views.py
+from django.http import HttpResponse
+from postlude import defer
 
-    def create_order(request):
-        defer(print, "after the response")
-        return HttpResponse("ok")
+def create_order(request):
+    defer(print, "after the response")
+    return HttpResponse("ok")
+```
 
 Settings go into `POSTLUDE = {"THREADS": 8, ...}`. Under ASGI, wrap the application in
 `postlude.asgi.PostludeMiddleware` too, so that the server's shutdown drains the calls.
