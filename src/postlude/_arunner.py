@@ -15,7 +15,7 @@ from postlude.exceptions import DRAIN_ON_LOOP
 if TYPE_CHECKING:
     from postlude._call import DeferredCall
     from postlude._scope import DeferScope
-    from postlude._types import Around, Runner
+    from postlude._types import Runner
 
 # Measured: after the last `send`, uvloop needs one turn of the loop before the bytes
 # are written, daphne two; 1 ms is enough on every server, and lets the units that end
@@ -30,9 +30,10 @@ class LoopRunner:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self.active: set[DeferScope] = set()
+        self.active: dict[DeferScope, int] = {}
         self.lifespans = 0
         """How many applications on this loop will tell us before it ends."""
+        self._limit = settings().concurrency
         self._batch: list[DeferScope] = []
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: dict[DeferredCall, asyncio.Task[None]] = {}
@@ -44,15 +45,21 @@ class LoopRunner:
 
     def resume(self, scope: DeferScope, delay: float = 0.0) -> None:
         """Run what *scope* has pending, from the next millisecond on. Any thread."""
-        if _runner.admit(scope):
-            self.active.add(scope)
+        if _runner.admit(scope, self):
             self._soon(scope, self._enqueue, scope, delay)
 
-    def enqueue(self, scope: DeferScope) -> None:
-        """Do what `resume` does, on the loop's own thread."""
-        if _runner.admit(scope):
-            self.active.add(scope)
-            self._enqueue(scope, 0.0)
+    def end(self, scope: DeferScope) -> None:
+        """End a unit and run its calls: `scope.end()` on the loop's own thread.
+
+        The road of every request that defers, so it is all in one place.
+        """
+        if not scope.close() or not _runner.admit(scope, self):
+            return
+        if not self.lifespans:
+            self._keep(scope)
+        self._batch.append(scope)
+        if self._timer is None:
+            self._timer = self.loop.call_later(_PAUSE, self._flush)
 
     def _enqueue(self, scope: DeferScope, delay: float) -> None:
         if not self.lifespans:
@@ -66,7 +73,7 @@ class LoopRunner:
 
     def adopt(self, scope: DeferScope) -> None:
         """Take over a unit that somebody else began to run."""
-        self.active.add(scope)
+        self.active[scope] = scope.pending
         if not self.lifespans:
             self._keep(scope)
 
@@ -76,6 +83,7 @@ class LoopRunner:
 
     def _flush(self) -> None:
         batch, self._batch, self._timer = self._batch, [], None
+        self._limit = settings().concurrency
         for scope in batch:
             self._step(scope)
 
@@ -83,26 +91,26 @@ class LoopRunner:
         """Begin what the unit has next; the caller holds it."""
         if scope.starts_in_thread():
             _runner.threads().submit(scope)
-        elif len(self._tasks) >= settings().concurrency:
+        elif self._backlog or len(self._tasks) >= self._limit:
             self._backlog.append((scope, None, None))
         else:
-            for call in scope.take() or ():
-                if call.is_async:
-                    self._start(scope, call, None)
-                else:
-                    _runner.threads().submit(scope, call)
-
-    def finish(self, scope: DeferScope) -> None:
-        """Note that no call of *scope* is left."""
-        self.active.discard(scope)
-        _runner.release(scope)
+            batch = scope.take()
+            if batch is None:
+                return
+            if isinstance(batch, list):
+                _runner.spread(scope, batch)
+            else:
+                self._start(scope, batch, None)
 
     async def wait(self, scope: DeferScope) -> None:
         """Wait until no call of *scope* is left. Cancelling this cancels no call."""
         done = self.loop.create_future()
 
         def tell() -> None:
-            self.loop.call_soon_threadsafe(_set, done)
+            try:
+                self.loop.call_soon_threadsafe(_set, done)
+            except RuntimeError:  # the loop is closed, and with it whoever waited
+                pass
 
         scope.on_finish(tell)
         await done
@@ -120,8 +128,8 @@ class LoopRunner:
             try:
                 await asyncio.wait_for(self.wait(scope), left)
             except TimeoutError:
-                _runner.lose({scope}, "its event loop was closed")
-                self.active.discard(scope)
+                _runner.lose({scope: 0}, "its event loop was closed")
+                self.active.pop(scope, None)
                 return
             except asyncio.CancelledError:  # the loop is being shut down
                 deadline = deadline or monotonic() + settings().grace
@@ -135,7 +143,7 @@ class LoopRunner:
         self._soon(scope, self._start, scope, call, awaitable)
 
     def _start(self, scope: DeferScope, call: DeferredCall, awaitable: Any) -> None:
-        if len(self._tasks) >= settings().concurrency:
+        if len(self._tasks) >= self._limit:
             self._backlog.append((scope, call, awaitable))
             return
         if awaitable is None:
@@ -160,7 +168,7 @@ class LoopRunner:
             if call.exception is not None:  # its condition raised
                 raise call.exception
             if scope._around:
-                await _surrounded(scope._around, call, awaitable)
+                await _runner.asurrounded(scope._around, call, awaitable)
             else:
                 result: Any = awaitable or call.fn(*call.args, **call.kwargs)
                 if result is not None and hasattr(result, "__await__"):
@@ -175,22 +183,34 @@ class LoopRunner:
         task = self._tasks.pop(call, None)
         if task is None:  # done before, or given up: somebody else holds the unit
             return
-        if task.cancelled():  # before its first step
+        if error is None and task.cancelled():  # before its first step
             error = asyncio.CancelledError()
-        if call.state == "running":
+        if error is None and _runner.running.pop(call, None) is not None:
+            call.state = "done"
+        elif call.state == "running":
             _runner.conclude(call, error)
-        self._next(scope)
+        if self._backlog:
+            self._work_off()
+        if scope._outstanding == 1 and scope.wake is None:
+            self._step(scope)
+        else:
+            self._next(scope)
 
     def _next(self, scope: DeferScope) -> None:
-        limit = settings().concurrency if self._backlog else 0
-        while self._backlog and len(self._tasks) < limit:
-            waiting, call, awaitable = self._backlog.popleft()
+        if scope.settled():
+            self._step(scope)
+
+    def _work_off(self) -> None:
+        """Begin what waited for other async calls to end (D6)."""
+        backlog, self._backlog = self._backlog, deque()
+        while backlog and len(self._tasks) < self._limit:
+            waiting, call, awaitable = backlog.popleft()
             if call is None:
                 self._step(waiting)
             else:
                 self._start(waiting, call, awaitable)
-        if scope.settled():
-            self._step(scope)
+        backlog.extend(self._backlog)
+        self._backlog = backlog
 
     def _expire(self, scope: DeferScope, call: DeferredCall) -> None:
         """Cancel an async call at its time-out (D5)."""
@@ -206,6 +226,7 @@ class LoopRunner:
         """Go on without a call that does not heed its cancellation."""
         if self._tasks.pop(call, None) is not None:
             _reporting.deaf(call, _CANCEL_GRACE)
+            self._work_off()
             self._next(scope)
 
     # -- the loop's end -----------------------------------------------------
@@ -229,8 +250,7 @@ class LoopRunner:
         for call in [c for c in self._tasks if _runner.running.get(c) is scope]:
             if _runner.give_up(call, "lost") is not None:
                 _reporting.lost(scope, call, "its event loop was closed")
-        self.active.discard(scope)
-        _runner.release(scope)
+        self.active.pop(scope, None)
         scope.runner = _runner.fallback
         _runner.fallback.resume(scope)
 
@@ -273,18 +293,6 @@ class LoopRunner:
         self._batch.clear()
         self._tasks.clear()
         self._backlog.clear()
-
-
-async def _surrounded(
-    around: tuple[Around, ...], call: DeferredCall, awaitable: Any
-) -> None:
-    if around:
-        async with around[0].asynchronous():
-            await _surrounded(around[1:], call, awaitable)
-        return
-    result: Any = awaitable or call.fn(*call.args, **call.kwargs)
-    if hasattr(result, "__await__"):
-        await result
 
 
 def _refuse_to_block(loop: asyncio.AbstractEventLoop) -> None:

@@ -22,16 +22,16 @@ class BackgroundRunner:
     """Runs sync calls in threads and async ones on a loop of Postlude's own."""
 
     def __init__(self) -> None:
-        self.active: set[DeferScope] = set()
+        self.active: dict[DeferScope, int] = {}
         self._loop_runner: LoopRunner | None = None
         self._lock = threading.Lock()
         self._registered = False
 
     def resume(self, scope: DeferScope, delay: float = 0.0) -> None:
         """Run what *scope* has pending, *delay* seconds from now at the earliest."""
-        if not _runner.admit(scope):
-            return
         self.hold(scope)
+        if not _runner.admit(scope, self):
+            return
         if scope.starts_in_thread():
             due = _runner._monotonic() + delay if delay else 0.0
             _runner.threads().submit(scope, None, due)
@@ -43,12 +43,7 @@ class BackgroundRunner:
         if not self._registered:
             self._registered = True
             _runner.register(self)
-        self.active.add(scope)
-
-    def finish(self, scope: DeferScope) -> None:
-        """Note that no call of *scope* is left."""
-        self.active.discard(scope)
-        _runner.release(scope)
+        self.active[scope] = scope.pending
 
     def start(
         self, scope: DeferScope, call: DeferredCall, awaitable: Any = None
@@ -139,21 +134,22 @@ def run_here(scope: DeferScope, loop: asyncio.AbstractEventLoop | None = None) -
     """
     background.hold(scope)
     while (batch := scope.take()) is not None:
-        (call, *others) = batch
-        if loop is not None and any(member.is_async for member in batch):
-            _continue_on(loop, scope, batch)
+        calls = batch if isinstance(batch, list) else [batch]
+        (call, *others) = calls
+        if loop is not None and any(member.is_async for member in calls):
+            _continue_on(loop, scope, calls)
             return
         if others or call.is_async or call._timeout is not None:
-            _run_elsewhere(scope, batch)
+            _run_elsewhere(scope, calls)
             continue
         result = _runner.execute(scope, call)
         if result is True:
             scope.settled()
         elif loop is not None:
-            _continue_on(loop, scope, batch, result)
+            _continue_on(loop, scope, calls, result)
             return
         else:
-            _run_elsewhere(scope, batch, result)
+            _run_elsewhere(scope, calls, result)
 
 
 def _continue_on(
@@ -166,7 +162,7 @@ def _continue_on(
 
     _warn_sync_block("its async calls go on in the background")
     runner = runner_for(loop)
-    background.active.discard(scope)
+    background.active.pop(scope, None)
     scope.runner = runner
     runner.adopt(scope)
     if awaitable is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from contextvars import Context
-from types import CodeType
+from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any, NoReturn
 from uuid import uuid4
 
@@ -34,39 +34,26 @@ class DeferredCall:
     Made by `defer()`. Options may be chained and set until the call starts (A2).
     """
 
-    __slots__ = (
-        "_after_commit",
-        "_code",
-        "_context",
-        "_grouped",
-        "_id",
-        "_lasti",
-        "_name",
-        "_rule",
-        "_scope",
-        "_timeout",
-        "args",
-        "exception",
-        "fn",
-        "is_async",
-        "kwargs",
-        "reason",
-        "started",
-        "state",
-    )
-
+    # Class attributes are the defaults: a call costs what it sets.
     fn: Callable[..., object]
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     is_async: bool
-    state: State
+    state: State = "pending"
     """Where the call is in its life; the last one is final (C5)."""
-    reason: Reason | None
+    reason: Reason | None = None
     """Why the call was dropped."""
-    exception: BaseException | None
+    exception: BaseException | None = None
     """What the call raised."""
-    started: float | None
+    started: float | None = None
     """When the call began, on the clock of `time.monotonic`, in seconds."""
+    _scope: DeferScope | None = None
+    _id: str | None = None
+    _name: str | None = None
+    _rule: Callable[[Outcome], object] | None = None
+    _timeout: float | None = None
+    _after_commit = True
+    _grouped: object = None
 
     def __init__(
         self,
@@ -78,24 +65,16 @@ class DeferredCall:
         lasti: int,
     ) -> None:
         """Not for users: `defer()` makes calls."""
-        self.is_async = _names.is_async(fn)
+        if type(fn) is FunctionType and not fn.__code__.co_flags & _names.UNUSUAL:
+            self.is_async = False
+        else:
+            self.is_async = _names.is_async(fn)
         self.fn = fn
         self.args = args
         self.kwargs = kwargs
-        self.state = "pending"
-        self.reason = None
-        self.exception = None
-        self.started = None
         self._context = context
         self._code = code
         self._lasti = lasti
-        self._scope: DeferScope | None = None
-        self._id: str | None = None
-        self._name: str | None = None
-        self._rule: Callable[[Outcome], object] | None = None
-        self._timeout: float | None = None
-        self._after_commit = True
-        self._grouped: object = None
 
     def __repr__(self) -> str:
         reason = f" ({self.reason})" if self.reason else ""

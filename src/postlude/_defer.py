@@ -41,7 +41,10 @@ def defer(
         TypeError: *fn* is not callable, a coroutine object, or a generator function.
         NoScopeError: there is no unit here and the setting `strict` is on.
     """
-    frame = sys._getframe(1)
+    try:
+        frame = sys._getframe(1)
+    except ValueError:  # called from C: a thread's start, a greenlet, atexit
+        frame = sys._getframe()
     call = DeferredCall(fn, args, kwargs, copy_context(), frame.f_code, frame.f_lasti)
     scope = current.get()
     if scope is not None and _scope.interceptor is None:

@@ -12,6 +12,8 @@ from postlude.exceptions import COROUTINE, GENERATOR, NOT_CALLABLE
 # inspect.CO_* of the data model; inspect itself costs a dozen modules to import.
 _COROUTINE = 0x80
 _GENERATOR = 0x20 | 0x200
+UNUSUAL = _COROUTINE | _GENERATOR
+"""Code flags of a function that does not run to its end when it is called."""
 
 
 def unwrapped(fn: object) -> object:

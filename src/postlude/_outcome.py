@@ -50,7 +50,7 @@ class Outcome(NamedTuple):
         `SystemExit` without a code, or with 0, is how a command says that it succeeded.
         """
         if exception is None or (
-            isinstance(exception, SystemExit) and exception.code in {None, 0}
+            isinstance(exception, SystemExit) and exception.code in (None, 0)
         ):
             return cls()
         reason = f"unhandled {type(exception).__qualname__}"

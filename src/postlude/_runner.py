@@ -10,10 +10,12 @@ from collections import deque
 from collections.abc import Callable
 from contextvars import Context
 from queue import SimpleQueue
+from threading import current_thread
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from postlude import _reporting
+from postlude._call import logger
 from postlude._scope import DeferScope, current
 from postlude._settings import settings
 
@@ -51,7 +53,10 @@ def execute(scope: DeferScope, call: DeferredCall) -> Any:
         return conclude(call, exc)
     if result is not None and hasattr(result, "__await__"):
         return result
-    return conclude(call, None)
+    if running.pop(call, None) is None:
+        return conclude(call, None)
+    call.state = "done"
+    return True
 
 
 def _surrounded(around: tuple[Around, ...], call: DeferredCall) -> object:
@@ -59,6 +64,19 @@ def _surrounded(around: tuple[Around, ...], call: DeferredCall) -> object:
         return call.fn(*call.args, **call.kwargs)
     with around[0].sync():
         return _surrounded(around[1:], call)
+
+
+async def asurrounded(
+    around: tuple[Around, ...], call: DeferredCall, awaitable: Any
+) -> None:
+    """Await a call, or what it returned, within its framework's surroundings."""
+    if around:
+        async with around[0].asynchronous():
+            await asurrounded(around[1:], call, awaitable)
+        return
+    result: Any = awaitable or call.fn(*call.args, **call.kwargs)
+    if hasattr(result, "__await__"):
+        await result
 
 
 def conclude(call: DeferredCall, exc: BaseException | None) -> bool:
@@ -85,24 +103,22 @@ def give_up(call: DeferredCall, state: State) -> DeferScope | None:
 
 # -- capacity ---------------------------------------------------------------
 
-_loads: dict[DeferScope, int] = {}
-"""How many calls each unit brought, for all that have not finished."""
 _LIGHT = 8
 """What a unit may bring uncounted, while all units together are far from the bound."""
 
 
-def admit(scope: DeferScope) -> bool:
-    """Count a unit's calls against `max_pending` and apply `overflow` (D6).
+def admit(scope: DeferScope, runner: Runner) -> bool:
+    """Have *runner* count a unit's calls; apply `overflow` at `max_pending` (D6).
 
     False means that the calls were dropped; `scope.stay` that the request's own task
     should wait for them.
     """
-    weight = scope.pending
+    active = runner.active
+    active[scope] = weight = scope.pending
     limits = settings()
-    _loads[scope] = weight = weight + _loads.get(scope, 0)
-    if weight <= _LIGHT and len(_loads) * _LIGHT <= limits.max_pending:
+    if weight <= _LIGHT and len(active) * _LIGHT <= limits.max_pending:
         return True
-    if sum(list(_loads.values())) <= limits.max_pending:
+    if sum(sum(list(r.active.values())) for r in list(runners)) <= limits.max_pending:
         return True
     if limits.overflow == "wait":
         scope.stay = True
@@ -111,11 +127,6 @@ def admit(scope: DeferScope) -> bool:
         scope._refuse(call, "overflow")
     scope.take()
     return False
-
-
-def release(scope: DeferScope) -> None:
-    """Take a unit's calls off the load."""
-    _loads.pop(scope, None)
 
 
 # -- threads ------------------------------------------------------------------
@@ -184,7 +195,12 @@ class Threads:
                     self._wake()
                 if due and (wait := due - _monotonic()) > 0:
                     time.sleep(wait)
-                if not run_unit(scope, call) and not self._unstuck():
+                try:
+                    stays = run_unit(scope, call) or self._unstuck()
+                except BaseException:  # noqa: BLE001 - a bug of ours costs its unit, not the thread
+                    logger.exception("Postlude failed in %s", current_thread().name)
+                    stays = True
+                if not stays:
                     return
                 del item, scope, call  # an idle thread keeps nothing alive
 
@@ -277,31 +293,35 @@ def run_unit(scope: DeferScope, call: DeferredCall | None) -> bool:
     pool.recent = True
     if pool.parked:
         pool.watch_over()
-    while True:
-        if call is None:
-            batch = scope.take()
-            if batch is None:
-                return True
-            call = batch[0]
-            if call.is_async or len(batch) > 1:
-                spread(scope, batch)
-                return True
+    if call is not None:
         result = execute(scope, call)
-        if result is False:
-            return False
         if result is not True:
-            assert scope.runner is not None  # noqa: S101 - set before any call runs
-            scope.runner.start(scope, call, result)
-            return True
+            return _left(scope, call, result)
         if not scope.settled():
             return True
-        call = None
+    while (batch := scope.take()) is not None:
+        if isinstance(batch, list) or batch.is_async:
+            spread(scope, batch)
+            return True
+        result = execute(scope, batch)
+        if result is not True:
+            return _left(scope, batch, result)
+    return True
 
 
-def spread(scope: DeferScope, batch: list[DeferredCall]) -> None:
-    """Begin the calls of a batch, each where it belongs."""
+def _left(scope: DeferScope, call: DeferredCall, result: Any) -> bool:
+    """Leave a unit that goes on elsewhere; False if its call was given up here."""
+    if result is False:
+        return False
     assert scope.runner is not None  # noqa: S101 - set before any call runs
-    for call in batch:
+    scope.runner.start(scope, call, result)
+    return True
+
+
+def spread(scope: DeferScope, batch: DeferredCall | list[DeferredCall]) -> None:
+    """Begin what was taken, each call where it belongs."""
+    assert scope.runner is not None  # noqa: S101 - set before any call runs
+    for call in batch if isinstance(batch, list) else (batch,):
         if call.is_async:
             scope.runner.start(scope, call)
         else:
@@ -385,7 +405,7 @@ def drain(grace: float | None = None) -> None:
             runner.drain(deadline)
 
 
-def wait_for(active: set[DeferScope], deadline: float) -> None:
+def wait_for(active: dict[DeferScope, int], deadline: float) -> None:
     """Block until *active* is empty; at the deadline record what is left as lost."""
     try:
         while active and _monotonic() < deadline:
@@ -395,7 +415,7 @@ def wait_for(active: set[DeferScope], deadline: float) -> None:
         lose(active, "the process ended before it was done")
 
 
-def lose(active: set[DeferScope], why: str) -> None:
+def lose(active: dict[DeferScope, int], why: str) -> None:
     """Record all calls of these units that have not ended as lost."""
     for scope in list(active):
         for call in [call for call, unit in list(running.items()) if unit is scope]:
@@ -405,7 +425,7 @@ def lose(active: set[DeferScope], why: str) -> None:
             if call.state == "pending":
                 call.state = "lost"
                 _reporting.lost(scope, call, f"{why}, before it began")
-        active.discard(scope)
+        active.pop(scope, None)
 
 
 def _after_fork() -> None:
@@ -413,7 +433,6 @@ def _after_fork() -> None:
     global _threads, _process_lock
     _threads = None
     DeferScope._lock = threading.Lock()
-    _loads.clear()
     _process_lock = threading.Lock()
     running.clear()
     for runner in list(runners):

@@ -76,7 +76,7 @@ class DeferScope:
 
     # Class attributes are the state of a unit in which nothing happened yet: most
     # requests defer nothing, and then no attribute but the adapter's own is ever set.
-    _calls: list[DeferredCall | None] | tuple[()] = ()
+    _ok: bool | None = None
     _next = 0
     _names: dict[str, DeferredCall] | None = None
     _ended = False
@@ -95,6 +95,10 @@ class DeferScope:
     # One lock for all units: it is held for a few instructions at a time and never
     # while code of others runs, and a lock per unit costs more than it could save.
     _lock = Lock()
+
+    def __init__(self) -> None:
+        """Make an open scope; enter it with `with` or `async with`."""
+        self._calls: list[DeferredCall | None] = []
 
     def __repr__(self) -> str:
         state = "ended" if self._ended else "open"
@@ -238,11 +242,12 @@ class DeferScope:
 
     def hold(self) -> bool:
         """Become the holder, who alone hands out calls; False if there is no need."""
-        with self._lock:
-            if self._held or self._next == len(self._calls):
-                return False
+        self._lock.acquire()  # not `with`, as in take()
+        free = not self._held and self._next < len(self._calls)
+        if free:
             self._held = True
-            return True
+        self._lock.release()
+        return free
 
     def _judge(self) -> Outcome:
         return Outcome.of_block(self._exception)
@@ -258,14 +263,15 @@ class DeferScope:
     def add(self, call: DeferredCall) -> None:
         """Collect a call; after the end, run it in the background (A6)."""
         call._scope = self
-        with self._lock:
-            if self._calls:
-                self._calls.append(call)
-            else:
-                self._calls = [call]
-            if not self._ended or self._held:
-                return
-            self._held = True
+        self._calls.append(call)
+        # No lock: close() writes `_ended` before it looks at `_calls`, and here it is
+        # the other way round, so one of the two sees what the other did.
+        if self._ended:
+            self._add_late()
+
+    def _add_late(self) -> None:
+        if not self.hold():
+            return  # whoever holds the unit comes to this call in its turn
         if interceptor is None or not self._intercepted():
             assert self.runner is not None  # noqa: S101 - no unit ends without one
             self.runner.resume(self)
@@ -289,57 +295,75 @@ class DeferScope:
         call = self._calls[self._next]
         return call is not None and not call.is_async
 
-    def take(self) -> list[DeferredCall] | None:
+    def take(self) -> DeferredCall | list[DeferredCall] | None:
         """Hand out what starts now: one call, or a group that runs together (D1).
 
         Only for the holder; the calls are running from here on. None puts the unit
         down: all its calls have settled, and whoever waits for that is told.
         """
-        while (call := self._pop(None)) is not None:
-            if call.state == "running" or self._admits(call):
-                break
-        else:
-            return None
-        batch = [call]
-        if call._grouped is not None:
-            while (member := self._pop(call._grouped)) is not None:
-                if member.state == "running" or self._admits(member):
-                    batch.append(member)
-        self._outstanding = len(batch)
-        return batch
-
-    def _pop(self, group: object) -> DeferredCall | None:
-        """Take the next pending call out of the line, and start it if it is plain."""
-        ok = self._succeeded()
-        with self._lock:
-            calls = self._calls
-            while self._next < len(calls):
-                call = calls[self._next]
-                assert call is not None  # noqa: S101 - slots are emptied behind _next
-                pending = call.state == "pending"
-                if pending and group is not None and call._grouped is not group:
-                    return None
-                calls[self._next] = None  # type: ignore[index]  # pyright: ignore[reportIndexIssue]  # a tuple is empty
-                self._next += 1
-                if pending:
-                    if ok and call._rule is None:
-                        call.state = "running"
-                    return call
-            if group is not None:
-                return None
-            finished = self._put_down()
+        if self._ok is None:
+            self._ok = self._succeeded()
+        calls = self._calls
+        self._lock.acquire()  # `with` costs twice as much, and nothing here can raise
+        place = self._next
+        if place < len(calls):
+            call = calls[place]
+            if (
+                call is not None
+                and self._ok
+                and call._rule is None
+                and call._grouped is None
+                and call.state == "pending"
+            ):
+                calls[place] = None
+                self._next = place + 1
+                call.state = "running"
+                self._lock.release()
+                self._outstanding = 1
+                return call
+            self._lock.release()
+            return self._take_by_rule()
+        del calls[:place]
+        self._next = 0
+        self._held = False
+        if self.runner is not None:
+            self.runner.active.pop(self, None)
+        finished, self._finished = self._finished, ()
+        self._lock.release()
         for tell in finished:
             tell()
         return None
 
-    def _put_down(self) -> tuple[Callable[[], object], ...]:
-        self._calls = ()
-        self._next = 0
-        self._held = False
-        if self.runner is not None:
-            self.runner.finish(self)
-        finished, self._finished = self._finished, ()
-        return finished
+    def _take_by_rule(self) -> DeferredCall | list[DeferredCall] | None:
+        """Go on where `take` found no plain call but a rule, a group, or a gap."""
+        call = self._pop(None)
+        if call is None or not self._admits(call):
+            return self.take()
+        if call._grouped is None:
+            self._outstanding = 1
+            return call
+        group = [call]
+        while (member := self._pop(call._grouped)) is not None:
+            if self._admits(member):
+                group.append(member)
+        self._outstanding = len(group)
+        return group
+
+    def _pop(self, group: object) -> DeferredCall | None:
+        """Take the next pending call out of the line; only one of *group*, if given."""
+        with self._lock:
+            calls = self._calls
+            while self._next < len(calls):
+                call = calls[self._next]
+                if call is not None and call.state == "pending":
+                    if group is not None and call._grouped is not group:
+                        return None
+                    calls[self._next] = None
+                    self._next += 1
+                    return call
+                calls[self._next] = None
+                self._next += 1
+            return None
 
     def _succeeded(self) -> bool:
         """Judge the unit for calls that have no rule of their own (C1)."""
@@ -348,7 +372,7 @@ class DeferScope:
 
     def _admits(self, call: DeferredCall) -> bool:
         """Judge one call by the unit's outcome, right before it starts (C1)."""
-        rule, wanted = call._rule, False
+        rule, wanted = call._rule, bool(self._ok)
         if rule is not None:
             try:
                 wanted = bool(call._context.run(rule, self.outcome or Outcome()))
@@ -403,6 +427,5 @@ class DeferScope:
                 for call in self._calls[self._next :]
                 if call is not None and call.state == "pending"
             ]
-            self._calls = ()
-            self._next = 0
+            self._next = len(self._calls)
             return left

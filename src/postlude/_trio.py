@@ -31,6 +31,7 @@ class _Exchange(DeferScope):
     _gone: str | None = None
 
     def __init__(self, scope: ASGIScope, receive: Receive, send: Send) -> None:
+        super().__init__()
         self._asgi = scope
         self._receive = receive
         self._send = send
@@ -80,7 +81,7 @@ async def run_in_coroutine(scope: DeferScope) -> None:
     with trio.CancelScope(shield=True):  # cancelling the request cancels no call (B5)
         while (batch := scope.take()) is not None:
             async with trio.open_nursery() as nursery:
-                for call in batch:
+                for call in batch if isinstance(batch, list) else (batch,):
                     call._context.run(nursery.start_soon, _run, scope, call)
 
 
@@ -89,12 +90,17 @@ async def _run(scope: DeferScope, call: DeferredCall) -> None:
         await _await(scope, call, None)
     else:
         # abandon_on_cancel: a time-out gives the thread up, as everywhere (D5).
-        result = await trio.to_thread.run_sync(
-            _runner.execute, scope, call, abandon_on_cancel=True, limiter=_own_limiter()
+        (result,) = await trio.to_thread.run_sync(
+            _boxed, scope, call, abandon_on_cancel=True, limiter=_own_limiter()
         )
         if not isinstance(result, bool):
             await _await(scope, call, result)
     scope.settled()
+
+
+def _boxed(scope: DeferScope, call: DeferredCall) -> tuple[Any]:
+    """Hide an awaitable result: trio takes it for a mistake of the caller's."""
+    return (_runner.execute(scope, call),)
 
 
 async def _await(scope: DeferScope, call: DeferredCall, awaitable: Any) -> None:
@@ -104,8 +110,9 @@ async def _await(scope: DeferScope, call: DeferredCall, awaitable: Any) -> None:
     error: BaseException | None = None
     with trio.move_on_after(call._timeout or float("inf")) as limit:
         try:
-            result: Any = awaitable or call.fn(*call.args, **call.kwargs)
-            await result
+            if call.exception is not None:  # its condition raised
+                raise call.exception
+            await _runner.asurrounded(scope._around, call, awaitable)
         except trio.Cancelled:
             raise
         except BaseException as exc:  # noqa: BLE001 - D2

@@ -52,18 +52,15 @@ class Around(Protocol):
 class Runner(Protocol):
     """Executes the calls of units that have ended."""
 
-    active: set[DeferScope]
-    """The units whose calls this runner has not finished yet."""
+    active: dict[DeferScope, int]
+    """The units whose calls this runner has not finished yet, and how many calls each
+    brought. A unit that is put down takes itself out."""
 
     def resume(self, scope: DeferScope, delay: float = 0.0) -> None:
         """Run what *scope* has pending, soon, in the background. Any thread.
 
         *delay* (seconds) is the least time before the first call begins.
         """
-        ...
-
-    def finish(self, scope: DeferScope) -> None:
-        """Note that no call of *scope* is left; called under the scope's lock."""
         ...
 
     def start(

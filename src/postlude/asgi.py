@@ -137,6 +137,7 @@ class Exchange(DeferScope):
     def __init__(
         self, runner: LoopRunner, scope: ASGIScope, receive: Receive, send: Send
     ) -> None:
+        self._calls = []
         self.runner = self._loop_runner = runner
         self._asgi: ASGIScope = scope
         self._receive = receive
@@ -201,8 +202,7 @@ class Exchange(DeferScope):
             self._gone = f"sending failed: {exc!r}"
             raise
         self._over = True
-        if self.close():
-            self._loop_runner.enqueue(self)
+        self._loop_runner.end(self)
 
     async def _send_file(self, path: str) -> None:
         """Send a file in parts: granian does not say when it has sent one by its path.
@@ -288,24 +288,18 @@ class Exchange(DeferScope):
         It stays where nobody would wait for the calls otherwise: no lifespan, a
         client in this very process (G1), or more pending calls than the bound (D6).
         """
-        self._asgi.pop(KEY, None)  # they refer to each other; do not wait for the gc
-        local = False
-        if self.pending or self._exception is not None:
-            local = in_process(self._asgi)
-            if not self._over and not local:
-                self._end_with_task()
-                return False
-        if not self.end() and not self.busy:
+        asgi = self._asgi
+        asgi.pop(KEY, None)  # they refer to each other; do not wait for the gc
+        local = in_process(asgi)
+        if not self._over and not local and (self.pending or self._exception):
+            self._end_with_task()
             return False
-        if isinstance(session := self._asgi.get("session"), dict):
+        if not self._held and not self.end():
+            return False
+        if isinstance(session := asgi.get("session"), dict):
             # Where Starlette's SessionMiddleware, and others after it, keep it (B7).
-            self._asgi["session"] = SealedSession(session)  # pyright: ignore[reportUnknownArgumentType]  # keys are as its middleware made them
-        return (
-            self.stay
-            or local
-            or not self._loop_runner.lifespans
-            or in_process(self._asgi)
-        )
+            asgi["session"] = SealedSession(session)  # pyright: ignore[reportUnknownArgumentType]  # keys are as its middleware made them
+        return self.stay or local or not self._loop_runner.lifespans
 
     def _end_with_task(self) -> None:
         """End the unit once an answer that is not ours has left.
@@ -358,9 +352,9 @@ def in_process(scope: ASGIScope) -> bool:
     ASGITransport calls itself port 123 (0.2x), which no HTTP client has.
     """
     client = scope.get("client")
-    return _is_starlettes_client(scope) or (
-        client is not None and tuple(client) in _TEST_CLIENTS
-    )
+    if client and client[1] in _TEST_PORTS and tuple(client) in _TEST_CLIENTS:
+        return True
+    return _is_starlettes_client(scope)
 
 
 def _is_starlettes_client(scope: ASGIScope) -> bool:
@@ -368,6 +362,7 @@ def _is_starlettes_client(scope: ASGIScope) -> bool:
 
 
 _TEST_CLIENTS = {("127.0.0.1", 123), ("testclient", 50000)}
+_TEST_PORTS = {port for _, port in _TEST_CLIENTS}
 
 
 class _Lifespan:

@@ -120,6 +120,7 @@ class Exchange(DeferScope):
     _unit: dict[str, object] = {}  # noqa: RUF012 - replaced, never changed
 
     def __init__(self, environ: Environ, start_response: StartResponse) -> None:
+        super().__init__()
         self._environ: Environ | None = environ
         self._start_response = start_response
 

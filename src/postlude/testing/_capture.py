@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from postlude import _runner, _scope
+from postlude import _scope
 from postlude._background import background, run_here
 from postlude._scope import DeferScope
 from postlude.testing._watch import failing_calls
@@ -151,5 +151,3 @@ def capture() -> Generator[Captured]:
         yield captured
     finally:
         _scope.interceptor = before
-        for scope in captured._held:
-            _runner.release(scope)

@@ -117,6 +117,7 @@ class Unit(DeferScope):
     _finished_once = False
 
     def __init__(self, request: HttpRequest, runner: LoopRunner | Any) -> None:
+        super().__init__()
         self.runner = self._own_runner = runner
         self._request = request
         # Django's test clients set it on every request of theirs, servers on none.

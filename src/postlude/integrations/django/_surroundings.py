@@ -87,7 +87,7 @@ async def run_for_async_client(scope: DeferScope) -> None:
     Sync ones in the thread that holds the test's database connection.
     """
     while (batch := scope.take()) is not None:
-        for call in batch:
+        for call in batch if isinstance(batch, list) else (batch,):
             awaitable: Any = None
             if not call.is_async:
                 run = sync_to_async(_runner.execute, thread_sensitive=True)
