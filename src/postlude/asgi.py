@@ -299,7 +299,10 @@ class Exchange(DeferScope):
         if isinstance(session := asgi.get("session"), dict):
             # Where Starlette's SessionMiddleware, and others after it, keep it (B7).
             asgi["session"] = SealedSession(session)  # pyright: ignore[reportUnknownArgumentType]  # keys are as its middleware made them
-        return self.stay or local or not self._loop_runner.lifespans
+        if not self._loop_runner.lifespans and not local:
+            _say_once_that_there_is_no_lifespan()
+            return True
+        return self.stay or local
 
     def _end_with_task(self) -> None:
         """End the unit once an answer that is not ours has left.
@@ -343,6 +346,21 @@ class Exchange(DeferScope):
             "status": self._status,
             "request_id": ids[0].decode("latin-1") if ids else None,
         }
+
+
+_said = False
+
+
+def _say_once_that_there_is_no_lifespan() -> None:
+    """Say once per process what is not as promised without a lifespan (B2)."""
+    global _said
+    if not _said:
+        _said = True
+        logger.warning(
+            "this server runs no lifespan: deferred calls stay in the task of their "
+            "request, which may count as a request that is not done. Turn the lifespan "
+            "on (uvicorn: --lifespan on) to have them drained at shutdown instead."
+        )
 
 
 def in_process(scope: ASGIScope) -> bool:

@@ -1,0 +1,56 @@
+"""From the command line to an exit status."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+
+from shop.opening import ShopError
+from shop.run import run
+from shop.settings import HELP, BadSettingError, Settings
+from shop.signals import StoppedError, stop_on_signals
+from shop.terminal import make_console
+
+
+def main(arguments: list[str]) -> int:
+    """Run the demo and return its exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal without Unicode shows "?" rather than a traceback.
+            stream.reconfigure(errors="replace")
+    if arguments in (["--help"], ["-h"]):
+        print(HELP, end="")
+        return 0
+    try:
+        stop_on_signals()
+        return run(_settings(arguments), make_console())
+    except BadSettingError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except ShopError as error:
+        print(f"\n{error}", file=sys.stderr)
+        return 1
+    except StoppedError as stopped:
+        print("\nStopped; the shop is closed.", file=sys.stderr)
+        return stopped.status
+
+
+def _settings(arguments: list[str]) -> Settings:
+    """Return the settings, all checked before anything is started."""
+    if arguments:
+        raise BadSettingError(
+            f"{' '.join(arguments)}: the demo takes no arguments.",
+            "its settings are environment variables, named in --help.",
+            "ORDERS=5 make demo",
+        )
+    settings = Settings.from_environment(os.environ)
+    try:
+        settings.report_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadSettingError(
+            f"REPORT_DIR={settings.report_dir}: {error.strerror}.",
+            "it is a file, or lies where you may not write.",
+            "REPORT_DIR=/tmp/demo make demo",
+        ) from error
+    return settings
