@@ -3,8 +3,8 @@
 from postlude._call import DeferredCall
 from postlude._defer import current_scope, defer, defer_all, forget
 from postlude._outcome import Outcome
+from postlude._process import drain
 from postlude._reporting import failures
-from postlude._runner import drain
 from postlude._scope import DeferScope
 from postlude._settings import Settings, configure, settings
 from postlude.exceptions import (

@@ -6,8 +6,8 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
-from postlude import _runner, _scope
-from postlude._call import logger
+from postlude import _process, _runner, _scope, _threads
+from postlude._log import logger
 from postlude.exceptions import SYNC_BLOCK
 
 if TYPE_CHECKING:
@@ -30,11 +30,11 @@ class BackgroundRunner:
     def resume(self, scope: DeferScope, delay: float = 0.0) -> None:
         """Run what *scope* has pending, *delay* seconds from now at the earliest."""
         self.hold(scope)
-        if not _runner.admit(scope, self):
+        if not _process.admit(scope, self):
             return
         if scope.starts_in_thread():
             due = _runner._monotonic() + delay if delay else 0.0
-            _runner.threads().submit(scope, None, due)
+            _threads.threads().submit(scope, None, due)
         else:  # no thread is needed, and none may be free
             self._loop().step(scope, delay)
 
@@ -42,7 +42,7 @@ class BackgroundRunner:
         """Have the end of the process wait for *scope*."""
         if not self._registered:
             self._registered = True
-            _runner.register(self)
+            _process.register(self)
         self.active[scope] = scope.pending
 
     def start(
@@ -64,14 +64,14 @@ class BackgroundRunner:
                 loop = asyncio.new_event_loop()
                 runner = runner_for(loop)
                 runner.lifespans += 1  # it lives as long as the process
-                _runner.start_thread(loop.run_forever, "postlude-loop")
+                _threads.start_thread(loop.run_forever, "postlude-loop")
                 self._loop_runner = runner
             return self._loop_runner
 
     def drain(self, deadline: float) -> None:
         """Wait, blocking, until no call is left."""
         if self.active:
-            _runner.wait_for(self.active, deadline)
+            _process.wait_for(self.active, deadline)
 
     def forked(self) -> None:
         """Forget the parent's units, loop and lock in a forked child."""
@@ -81,7 +81,7 @@ class BackgroundRunner:
 
 
 background = BackgroundRunner()
-_runner.fallback = background
+_process.fallback = background
 
 
 class Blocks:
@@ -168,7 +168,7 @@ def _continue_on(
     if awaitable is not None:
         runner.start(scope, batch[0], awaitable)
     else:
-        _runner.spread(scope, batch)
+        _threads.spread(scope, batch)
 
 
 def _run_elsewhere(
@@ -182,7 +182,7 @@ def _run_elsewhere(
                 background.start(scope, call, awaitable)
             else:
                 # Not from the pool: blocks inside its calls could use it up and wait.
-                _runner.start_thread(_Alone(scope, call), "postlude-block")
+                _threads.start_thread(_Alone(scope, call), "postlude-block")
         wake.wait()
     except BaseException:  # Ctrl-C: the unit goes on without this thread
         with scope._lock:
@@ -201,7 +201,7 @@ class _Alone:
         self._run = scope, call
 
     def __call__(self) -> None:
-        _runner.run_unit(*self._run)
+        _threads.run_unit(*self._run)
 
 
 _warned: set[tuple[str, int]] = set()

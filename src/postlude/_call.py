@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from uuid import uuid4
 
 from postlude import _names
+from postlude._log import logger, say
 from postlude.exceptions import (
     BAD_NAME,
     BAD_PREDICATE,
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from postlude._outcome import Outcome
     from postlude._scope import DeferScope
     from postlude._types import Reason, State
-
-logger = logging.getLogger("postlude")
 
 
 class DeferredCall:
@@ -231,17 +230,10 @@ class DeferredCall:
         return True
 
     def _say_dropped(self) -> None:
-        reason = self.reason
-        level = logging.WARNING if reason == "overflow" else logging.INFO
+        level = logging.WARNING if self.reason == "overflow" else logging.INFO
         if logger.isEnabledFor(level):
-            logger.log(
-                level,
-                "deferred call %s dropped: %s (deferred at %s)",
-                self.name,
-                reason,
-                self.site,
-                extra={"postlude_call": self},
-            )
+            text = "deferred call %s dropped: %s (deferred at %s)"
+            say(level, text, self.name, self.reason, self.site, call=self)
 
 
 def _always(_outcome: Outcome) -> bool:

@@ -60,6 +60,14 @@ def _not_callable(value: Any) -> TypeError:
     return TypeError(NOT_CALLABLE.format(what=described(value)))
 
 
+def is_awaitable(result: object) -> bool:
+    """Tell whether a call's result must be awaited; a proxy may raise when asked."""
+    try:
+        return hasattr(result, "__await__")
+    except BaseException:  # noqa: BLE001 - whatever it is, it is no awaitable
+        return False
+
+
 def described(value: object) -> str:
     """Name a value's type for an error text, with its article."""
     kind = type(value).__qualname__

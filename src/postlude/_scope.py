@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextvars import ContextVar, Token
 from functools import wraps
 from threading import Event, Lock
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from postlude import _names
 from postlude._outcome import Outcome
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from postlude._call import DeferredCall
-    from postlude._types import Around, Reason, Runner
+    from postlude._types import Around, BlockRunner, Interceptor, Reason, Runner
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -24,30 +24,9 @@ current: ContextVar[DeferScope | None] = ContextVar("postlude_scope", default=No
 """The unit that collects here. Set once per unit, by its outermost adapter or block."""
 
 
-class Interceptor(Protocol):
-    """What the testing kit puts between registering and running (G2)."""
-
-    def registered(self, call: DeferredCall, scope: DeferScope | None) -> bool:
-        """See a new call; True means that it is taken and must not be collected."""
-        ...
-
-    def holds(self, scope: DeferScope) -> bool:
-        """See the end of a unit; True means that its calls must not run now."""
-        ...
-
-
-class BlockRunner(Protocol):
-    """Ends the unit of a `with` block and returns when its calls have run (B6)."""
-
-    def run(self, scope: DeferScope) -> None:
-        """Run the calls of a `with` block in the calling thread."""
-        ...
-
-    async def arun(self, scope: DeferScope) -> None:
-        """Run the calls of an `async with` block, from the running loop."""
-        ...
-
-
+KEY = "postlude.scope"
+"""Where the unit stands in the ASGI scope or WSGI environ, for whoever is inside the
+same request (A8)."""
 interceptor: Interceptor | None = None
 block_runner: BlockRunner  # installed by postlude._background, which has a runner
 

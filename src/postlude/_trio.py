@@ -15,7 +15,7 @@ import trio
 from postlude import _reporting, _runner
 from postlude._background import background
 from postlude._outcome import Outcome
-from postlude._scope import DeferScope, current, reset
+from postlude._scope import KEY, DeferScope, current, reset
 from postlude._settings import settings
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ async def serve(
     exchange = _Exchange(scope, receive, send)
     if around is not None:
         exchange.surround(around)
-    scope["postlude.scope"] = exchange
+    scope[KEY] = exchange
     token = current.set(exchange)
     try:
         await app(scope, exchange.receive, exchange.send)
@@ -89,11 +89,15 @@ async def _run(scope: DeferScope, call: DeferredCall) -> None:
     if call.is_async:
         await _await(scope, call, None)
     else:
-        # abandon_on_cancel: a time-out gives the thread up, as everywhere (D5).
-        (result,) = await trio.to_thread.run_sync(
-            _boxed, scope, call, abandon_on_cancel=True, limiter=_own_limiter()
-        )
-        if not isinstance(result, bool):
+        result: Any = True
+        with trio.move_on_after(call._timeout or float("inf")) as limit:
+            # abandon_on_cancel: a time-out gives the thread up, as everywhere (D5).
+            (result,) = await trio.to_thread.run_sync(
+                _boxed, scope, call, abandon_on_cancel=True, limiter=_own_limiter()
+            )
+        if limit.cancelled_caught and _runner.give_up(call, "timed_out") is not None:
+            _reporting.timed_out(scope, call, "is still running in its thread")
+        elif not isinstance(result, bool):
             await _await(scope, call, result)
     scope.settled()
 

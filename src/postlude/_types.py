@@ -68,3 +68,27 @@ class Runner(Protocol):
     ) -> None:
         """Begin one async call on the runner's loop. Any thread."""
         ...
+
+
+class Interceptor(Protocol):
+    """What the testing kit puts between registering and running (G2)."""
+
+    def registered(self, call: DeferredCall, scope: DeferScope | None) -> bool:
+        """See a new call; True means that it is taken and must not be collected."""
+        ...
+
+    def holds(self, scope: DeferScope) -> bool:
+        """See the end of a unit; True means that its calls must not run now."""
+        ...
+
+
+class BlockRunner(Protocol):
+    """Ends the unit of a `with` block and returns when its calls have run (B6)."""
+
+    def run(self, scope: DeferScope) -> None:
+        """Run the calls of a `with` block in the calling thread."""
+        ...
+
+    async def arun(self, scope: DeferScope) -> None:
+        """Run the calls of an `async with` block, from the running loop."""
+        ...

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from postlude._arunner import LoopRunner, runner_for
-from postlude._background import running_loop
+from postlude._lifespan import Lifespan
+from postlude._log import logger
 from postlude._outcome import FIRST_FAILING_STATUS, Outcome
-from postlude._scope import DeferScope, current, reset
+from postlude._scope import KEY, DeferScope, current, reset
 from postlude._session import SealedSession
 from postlude._settings import settings
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable
 
     from postlude._types import (
         Around,
@@ -28,10 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["PostludeMiddleware"]
 
-logger = logging.getLogger("postlude")
-
-KEY = "postlude.scope"
-"""Where the unit stands in the ASGI scope, for whoever is inside the same request."""
 
 _ERROR_PAUSE = 0.01
 """Seconds between the end of a request's task that raised and its first call: an outer
@@ -89,8 +85,8 @@ class PostludeMiddleware:
             await self.app(scope, exchange.receive, exchange.send)
         except BaseException as exc:
             exchange.fail(exc)
-            if exchange.leave() and isinstance(exc, Exception):
-                await runner.wait(exchange)
+            if exchange.leave() and not isinstance(exc, GeneratorExit):
+                await runner.stay(exchange)
             # An outer handler of the error may defer too. It sees the unit, unless this
             # task is not the request's own: then the unit would be seen for ever.
             if not (runner.lifespans or _is_starlettes_client(scope)):
@@ -100,14 +96,14 @@ class PostludeMiddleware:
         if exchange.left_unused():
             return
         if exchange.leave():
-            await runner.wait(exchange)
+            await runner.stay(exchange)
 
     async def _pass(
         self, kind: str, scope: ASGIScope, receive: Receive, send: Send
     ) -> None:
         """Serve what makes no unit of its own."""
         if kind == "lifespan":
-            await _Lifespan(self.app, receive, send).run(scope)
+            await Lifespan(self.app, receive, send).run(scope)
         elif KEY in scope:
             await self._join(scope[KEY], scope, receive, send)
         else:
@@ -263,7 +259,13 @@ class Exchange(DeferScope):
     # -- the end ------------------------------------------------------------
 
     def fail(self, exc: BaseException) -> None:
-        """Note what the app raised, unless it only says that the client left (B5)."""
+        """Note what the app raised, unless it only says that the client left (B5).
+
+        What is raised after the last byte changes nothing: the response was whole, and
+        calls may have begun (Starlette's background tasks, exit code of dependencies).
+        """
+        if self._over and self._asgi["type"] == "http":
+            return
         if isinstance(exc, asyncio.CancelledError):
             if self._gone is None:
                 self._gone = "the request was cancelled"
@@ -381,75 +383,3 @@ def _is_starlettes_client(scope: ASGIScope) -> bool:
 
 _TEST_CLIENTS = {("127.0.0.1", 123), ("testclient", 50000)}
 _TEST_PORTS = {port for _, port in _TEST_CLIENTS}
-
-
-class _Lifespan:
-    """Drains this loop's calls when the server says that it will end (D7)."""
-
-    def __init__(self, app: ASGIApp, receive: Receive, send: Send) -> None:
-        self._app = app
-        self._receive = receive
-        self._send = send
-        self._asked = False
-        self._counted = False
-        self._runner: LoopRunner | None = None
-
-    async def run(self, scope: ASGIScope) -> None:
-        """Run the app's lifespan, or one of our own for an app that has none."""
-        loop = running_loop()
-        self._runner = runner_for(loop) if loop is not None else None
-        if KEY in scope:
-            await self._app(scope, self._receive, self._send)
-            return
-        scope[KEY] = True  # a second middleware inside leaves it to us
-        try:
-            await self._app(scope, self.receive, self.send)
-        except Exception as exc:
-            if self._asked:
-                raise
-            # Django and others refuse the scope before they read a message. Servers
-            # would then send no lifespan at all, and nothing could be drained.
-            logger.debug("the application has no lifespan (%r); Postlude answers", exc)
-            await self._own()
-        finally:
-            self._count(-1)
-
-    async def _own(self) -> None:
-        while True:
-            message = await self.receive()
-            if message["type"] == "lifespan.startup":
-                await self.send({"type": "lifespan.startup.complete"})
-            else:
-                await self.send({"type": "lifespan.shutdown.complete"})
-                return
-
-    async def receive(self) -> Message:
-        """Drain before the app hears of the shutdown: it closes its resources then."""
-        self._asked = True
-        message = await self._receive()
-        if message["type"] == "lifespan.shutdown" and self._runner is not None:
-            await self._runner.adrain(settings().grace, _second_signal())
-        return message
-
-    async def send(self, message: Message) -> None:
-        """Count the app as one that will hear of the shutdown, once it has started."""
-        if message["type"] == "lifespan.startup.complete":
-            self._count(1)
-        await self._send(message)
-
-    def _count(self, step: int) -> None:
-        if self._runner is not None and self._counted is (step < 0):
-            self._counted = step > 0
-            self._runner.lifespans += step
-
-
-def _second_signal() -> Callable[[], bool]:
-    """Give a test for "a second signal came", where the server lets us know.
-
-    uvicorn's handler is a method of its `Server`, whose `force_exit` it sets at a
-    second SIGINT (0.2x to 0.5x); it cannot stop its own wait for the lifespan by it.
-    """
-    import signal  # noqa: PLC0415 - at shutdown only
-
-    server = getattr(signal.getsignal(signal.SIGINT), "__self__", None)
-    return lambda: getattr(server, "force_exit", False) is True

@@ -10,8 +10,9 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from postlude._background import background, run_here
+from postlude._log import logger
 from postlude._outcome import Outcome
-from postlude._scope import DeferScope, current, reset
+from postlude._scope import KEY, DeferScope, current, reset
 from postlude._settings import settings
 
 if TYPE_CHECKING:
@@ -21,15 +22,13 @@ if TYPE_CHECKING:
 
 __all__ = ["PostludeMiddleware"]
 
-logger = logging.getLogger("postlude")
-
-KEY = "postlude.scope"
-"""Where the unit stands in the environ, for whoever is inside the same request."""
 
 _PAUSE = 0.003
 """Seconds between `close()` and the first call. Measured: waitress, cheroot, granian
 and others write the terminator, or the head of a 204, only after `close()` returns; a
 thread that computes from the start would delay that byte."""
+_UNSURE_PAUSE = 0.01
+"""The same under granian, whose Rust threads write after that."""
 _ERROR_PAUSE = 0.05
 """The same after an exception: the server writes its 500 after it has logged it."""
 
@@ -160,6 +159,8 @@ class Exchange(DeferScope):
                 run_here(self)
             return
         _say_once_what_cannot_be_drained(environ)
+        if environ.get("SERVER_SOFTWARE") == "Granian":
+            pause = max(pause, _UNSURE_PAUSE)
         if self.end(pause) and self.stay:
             over = threading.Event()
             self.on_finish(over.set)

@@ -110,7 +110,7 @@ _bounded = _Bounded()
 def _safe_repr(value: object) -> str:
     try:
         return _bounded.repr(value)
-    except Exception as exc:  # noqa: BLE001 - a repr of the user's may do anything
+    except BaseException as exc:  # noqa: BLE001 - a repr of the user's may do anything
         return f"<{type(value).__qualname__}, its repr raised {type(exc).__name__}>"
 
 
@@ -131,5 +131,5 @@ def _arguments(call: DeferredCall) -> dict[str, str]:
 def _traceback(exc: BaseException) -> str:
     try:
         return "".join(traceback.format_exception(exc))
-    except Exception:  # noqa: BLE001 - a str of the user's exception may do anything
+    except BaseException:  # noqa: BLE001 - a str of the user's exception may do anything
         return f"{type(exc).__qualname__}: <its text raised>\n"

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from asgiref.sync import async_to_sync, iscoroutinefunction, markcoroutinefunction
 from django.conf import settings as django_settings
 
-from postlude import _settings, asgi, wsgi
+from postlude import _settings, wsgi
 from postlude._arunner import LoopRunner, runner_for
 from postlude._background import background, run_here
 from postlude._outcome import Outcome
-from postlude._scope import DeferScope, current, reset
+from postlude._scope import KEY, DeferScope, current, reset
 from postlude.integrations.django._surroundings import Connections, run_for_async_client
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class PostludeMiddleware:
 
 
 def _joined(request: HttpRequest) -> DeferScope | None:
-    outer: DeferScope | None = getattr(request, "scope", {}).get(asgi.KEY)
+    outer: DeferScope | None = getattr(request, "scope", {}).get(KEY)
     outer = outer or wsgi.joined(request.META)
     if outer is not None:
         outer.surround(Connections(request))

@@ -1,0 +1,254 @@
+"""Postlude's own threads: bounded, lazy, watched (D3, D5, D6)."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextvars import Context
+from queue import SimpleQueue
+from threading import current_thread
+from typing import TYPE_CHECKING, Any
+
+from postlude import _reporting, _runner
+from postlude._log import logger
+from postlude._settings import settings
+
+if TYPE_CHECKING:
+    from postlude._call import DeferredCall
+    from postlude._scope import DeferScope
+
+_monotonic = time.monotonic
+
+
+class Threads:
+    """Postlude's own threads: started when needed, daemonic, one set per process.
+
+    Daemonic although they are waited for: a thread inherits the flag from whoever
+    starts it, and a non-daemonic one would hold the interpreter beyond `grace`.
+
+    Work lies in one queue; idle threads wait for a token. At most one token is on its
+    way: whoever gets it passes another on if there is more to do. So a burst of short
+    calls costs one wake-up, and a burst of slow ones soon has every thread.
+    """
+
+    def __init__(self) -> None:
+        self._ready: deque[tuple[DeferScope, DeferredCall | None, float]] = deque()
+        self._tokens: SimpleQueue[None] = SimpleQueue()
+        self._lock = threading.Lock()
+        self._waking = False
+        self._size = 0
+        self._idle = 0
+        self._stuck = 0
+        self._watch: threading.Thread | None = None
+        self._watched = threading.Event()
+        self.parked = True
+        self.recent = False
+
+    def submit(
+        self, scope: DeferScope, call: DeferredCall | None = None, due: float = 0.0
+    ) -> None:
+        """Have a thread run *call*, then what the unit has next. Any thread.
+
+        *due* (`time.monotonic`) is when the first call may begin.
+        """
+        self._ready.append((scope, call, due))
+        if not self._waking:
+            self._wake()
+
+    def _wake(self) -> None:
+        with self._lock:
+            if self._waking:
+                return
+            if self._idle:
+                self._idle -= 1
+            # Stuck threads are replaced, but by no more than there are threads.
+            elif self._size < (limit := settings().threads) + min(self._stuck, limit):
+                self._size += 1
+                try:
+                    start_thread(self._work, f"postlude-{self._size}")
+                except RuntimeError:  # at interpreter shutdown; drain() helps out
+                    self._size -= 1
+                    return
+            else:
+                return  # all are busy, and look again when they are done
+            self._waking = True
+        self._tokens.put(None)
+
+    def _work(self) -> None:
+        while self._tokens.get() is None:
+            self._waking = False
+            while (item := self._next()) is not None:
+                scope, call, due = item
+                if self._ready and not self._waking:
+                    self._wake()
+                if due and (wait := due - _monotonic()) > 0:
+                    time.sleep(wait)
+                try:
+                    stays = run_unit(scope, call) or self._unstuck()
+                except BaseException:  # noqa: BLE001 - a bug of ours costs its unit, not the thread
+                    logger.exception("Postlude failed in %s", current_thread().name)
+                    stays = True
+                if not stays:
+                    return
+                del item, scope, call  # an idle thread keeps nothing alive
+
+    def _next(self) -> tuple[DeferScope, DeferredCall | None, float] | None:
+        try:
+            return self._ready.popleft()
+        except IndexError:
+            pass
+        with self._lock:
+            if self._ready:  # it came while this thread was not yet counted as idle
+                return self._ready.popleft()
+            self._idle += 1
+            return None
+
+    def _unstuck(self) -> bool:
+        """Note that a given-up call ended; False if its thread has been replaced."""
+        with self._lock:
+            self._stuck -= 1
+            if self._size > settings().threads + self._stuck:
+                self._size -= 1
+                return False
+            return True
+
+    def help(self) -> bool:
+        """Run one queued unit in the calling thread, if no thread is there for it."""
+        with self._lock:
+            if self._size > self._stuck or not self._ready:
+                return False
+            scope, call, _due = self._ready.popleft()
+        run_unit(scope, call)
+        return True
+
+    def watch_over(self) -> None:
+        """Look after running calls: their time-outs and the soft limit (D5)."""
+        if self._watch is None:
+            with self._lock:
+                if self._watch is not None:
+                    return
+                self._watch = start_thread(self._watching, "postlude-watch")
+        self._watched.set()
+
+    def _watching(self) -> None:
+        reported: set[DeferredCall] = set()
+        while True:
+            self._watched.clear()
+            # Parked only after a second with no call at all: under load, calls come
+            # and go many times a millisecond, and each would wake this thread.
+            self.parked = not _runner.running and not self.recent
+            self.recent = False
+            wait = None if self.parked else self._look(reported)
+            self._watched.wait(wait)
+
+    def _look(self, reported: set[DeferredCall]) -> float:
+        now = _monotonic()
+        soft = settings().soft_limit
+        wait = 1.0
+        calls = list(_runner.running.items())
+        reported.intersection_update([call for call, _ in calls])
+        for call, scope in calls:
+            if call.started is None:
+                continue
+            age = now - call.started
+            if age >= soft and call not in reported:
+                reported.add(call)
+                _reporting.slow(call, age)
+            if call._timeout is not None and not call.is_async:
+                if age >= call._timeout:
+                    self._give_up(scope, call)
+                else:
+                    wait = min(wait, call._timeout - age)
+        return wait
+
+    def _give_up(self, scope: DeferScope, call: DeferredCall) -> None:
+        """Abandon a sync call at its time-out; its thread ends when the call does."""
+        if _runner.give_up(call, "timed_out") is None:
+            return
+        with self._lock:
+            self._stuck += 1
+        _reporting.timed_out(scope, call, "is still _runner.running in its thread")
+        if scope.settled():
+            self.submit(scope)
+
+
+def run_unit(scope: DeferScope, call: DeferredCall | None) -> bool:
+    """Run *call*, then what the unit has next, until it must go elsewhere.
+
+    False if a call was given up while it ran: somebody else holds the unit now.
+    """
+    pool = threads()
+    pool.recent = True
+    if pool.parked:
+        pool.watch_over()
+    if call is not None:
+        if call._timeout is not None:
+            pool.watch_over()
+        result = _runner.execute(scope, call)
+        if result is not True:
+            return _left(scope, call, result)
+        if not scope.settled():
+            return True
+    while (batch := scope.take()) is not None:
+        if isinstance(batch, list) or batch.is_async:
+            spread(scope, batch)
+            return True
+        if batch._timeout is not None:
+            pool.watch_over()
+        result = _runner.execute(scope, batch)
+        if result is not True:
+            return _left(scope, batch, result)
+    return True
+
+
+def _left(scope: DeferScope, call: DeferredCall, result: Any) -> bool:
+    """Leave a unit that goes on elsewhere; False if its call was given up here."""
+    if result is False:
+        return False
+    assert scope.runner is not None  # noqa: S101 - set before any call runs
+    scope.runner.start(scope, call, result)
+    return True
+
+
+def spread(scope: DeferScope, batch: DeferredCall | list[DeferredCall]) -> None:
+    """Begin what was taken, each call where it belongs."""
+    assert scope.runner is not None  # noqa: S101 - set before any call runs
+    for call in batch if isinstance(batch, list) else (batch,):
+        if call.is_async:
+            scope.runner.start(scope, call)
+        else:
+            threads().submit(scope, call)
+
+
+def start_thread(target: Callable[[], object], name: str) -> threading.Thread:
+    """Start a daemonic thread that inherits no context of whoever needs it first."""
+    thread = threading.Thread(target=target, name=name, daemon=True)
+    # Free-threaded builds let a thread inherit its starter's context variables.
+    Context().run(thread.start)
+    return thread
+
+
+_threads: Threads | None = None
+_making = threading.Lock()
+
+
+def threads() -> Threads:
+    """Give this process's threads."""
+    return _threads or _make_threads()
+
+
+def _make_threads() -> Threads:
+    global _threads
+    with _making:
+        if _threads is None:
+            _threads = Threads()
+    return _threads
+
+
+def forked() -> None:
+    """Forget the parent's threads in a forked child: they do not exist here (D8)."""
+    global _threads, _making
+    _threads = None
+    _making = threading.Lock()
