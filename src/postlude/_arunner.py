@@ -176,6 +176,11 @@ class LoopRunner:
         run = self._run(scope, call, awaitable)
         task = self.loop.create_task(run, context=call._context)
         self._tasks[call] = task
+        if not self.lifespans:
+            # Nobody says when this loop ends. `asyncio.run` then cancels all tasks that
+            # it knows of; the keeper is among them and waits, the calls must not be.
+            # Meant for other kinds of tasks (asyncio.tasks.__all__); 3.11 to 3.13.
+            asyncio.tasks._unregister_task(task)
         if call._timeout is not None:
             self.loop.call_later(call._timeout, self._expire, scope, call)
         if call._timeout is not None or not self.lifespans:

@@ -32,7 +32,9 @@ class BackgroundRunner:
         self.hold(scope)
         if not _process.admit(scope, self):
             return
-        if scope.starts_in_thread():
+        if _process.over:  # another exit hook defers: there is no later
+            run_here(scope)
+        elif scope.starts_in_thread():
             due = _runner._monotonic() + delay if delay else 0.0
             _threads.threads().submit(scope, None, due)
         else:  # no thread is needed, and none may be free

@@ -53,7 +53,7 @@ def _hook_exit() -> None:
             register_early(drain)
         except RuntimeError:  # the interpreter is shutting down already
             pass
-    atexit.register(drain)
+    atexit.register(_end)
 
 
 _LIGHT = 8
@@ -98,6 +98,16 @@ def drain(grace: float | None = None) -> None:
             runner.drain(deadline)
 
 
+over = False
+"""Whether the process has come to its very end: no thread will run a call any more."""
+
+
+def _end() -> None:
+    global over
+    drain()
+    over = True
+
+
 def wait_for(active: dict[DeferScope, int], deadline: float) -> None:
     """Block until *active* is empty; at the deadline record what is left as lost."""
     try:
@@ -127,6 +137,7 @@ def _after_fork() -> None:
     global _process_lock
     _threads.forked()
     DeferScope._lock = threading.Lock()
+    DeferScope.forks += 1
     _process_lock = threading.Lock()
     _runner.running.clear()
     for runner in list(runners):

@@ -27,6 +27,8 @@ current: ContextVar[DeferScope | None] = ContextVar("postlude_scope", default=No
 KEY = "postlude.scope"
 """Where the unit stands in the ASGI scope or WSGI environ, for whoever is inside the
 same request (A8)."""
+_LATE = 0.001
+"""Seconds before a late call starts: its options are still being chained (A2)."""
 interceptor: Interceptor | None = None
 block_runner: BlockRunner  # installed by postlude._background, which has a runner
 
@@ -71,6 +73,10 @@ class DeferScope:
     wake: Event | None = None
     stay = False
 
+    forks = 0
+    """How often this process was forked off. A unit that is older than that is its
+    parent's, and so are its calls (D8)."""
+
     # One lock for all units: it is held for a few instructions at a time and never
     # while code of others runs, and a lock per unit costs more than it could save.
     _lock = Lock()
@@ -78,6 +84,7 @@ class DeferScope:
     def __init__(self) -> None:
         """Make an open scope; enter it with `with` or `async with`."""
         self._calls: list[DeferredCall | None] = []
+        self._born = DeferScope.forks
 
     def __repr__(self) -> str:
         state = "ended" if self._ended else "open"
@@ -215,7 +222,7 @@ class DeferScope:
     def close(self) -> bool:
         """End the unit; True if there are calls, which the caller then holds."""
         self._ended = True  # first: what is added from here on wakes the runner itself
-        if not self._calls or not self.hold():
+        if not self._calls or self._born != DeferScope.forks or not self.hold():
             return False
         return interceptor is None or not self._intercepted()
 
@@ -253,7 +260,7 @@ class DeferScope:
             return  # whoever holds the unit comes to this call in its turn
         if interceptor is None or not self._intercepted():
             assert self.runner is not None  # noqa: S101 - no unit ends without one
-            self.runner.resume(self)
+            self.runner.resume(self, _LATE)
 
     def _claim(self, name: str, call: DeferredCall) -> None:
         """Let *call* own *name*: the last registration wins (C3)."""

@@ -1,18 +1,58 @@
-"""A session that can be read but not changed: its response has left (B7)."""
+"""A session that deferred calls can read but not change: its response has left (B7)."""
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from contextvars import ContextVar
+from typing import Any
 
 from postlude.exceptions import TOO_LATE, TooLateError
 
+inside: ContextVar[bool] = ContextVar("postlude_inside", default=False)
+"""Whether the code that runs is a deferred call whose request has a session."""
+
 
 class SealedSession(dict[str, Any]):
-    """What a session becomes once its response has left; a change is an error."""
+    """What a session becomes with the last byte; a change by a call is an error.
 
-    def _too_late(self, *_args: object, **_kwargs: object) -> NoReturn:
-        raise TooLateError(TOO_LATE.format(what="the session"))
+    The request's own code may still be at work, and is none of our business: its
+    changes are lost in silence, as they always were, until it has returned.
+    """
 
-    __setitem__ = __delitem__ = _too_late
-    pop = popitem = clear = update = setdefault = _too_late  # pyright: ignore[reportAssignmentType]  # they take anything and give nothing
-    __ior__ = _too_late
+    closed = False
+
+    def _check(self) -> None:
+        if self.closed or inside.get():
+            raise TooLateError(TOO_LATE.format(what="the session"))
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self._check()
+        super().__setitem__(key, value)
+
+    def __delitem__(self, key: str) -> None:
+        self._check()
+        super().__delitem__(key)
+
+    def pop(self, *args: Any) -> Any:
+        """Do what `dict` does, if it is not too late."""
+        self._check()
+        return super().pop(*args)
+
+    def popitem(self) -> tuple[str, Any]:
+        """Do what `dict` does, if it is not too late."""
+        self._check()
+        return super().popitem()
+
+    def clear(self) -> None:
+        """Do what `dict` does, if it is not too late."""
+        self._check()
+        super().clear()
+
+    def update(self, *args: Any, **kwargs: Any) -> None:
+        """Do what `dict` does, if it is not too late."""
+        self._check()
+        super().update(*args, **kwargs)
+
+    def setdefault(self, key: str, default: Any = None) -> Any:
+        """Do what `dict` does, if it is not too late."""
+        self._check()
+        return super().setdefault(key, default)

@@ -11,7 +11,7 @@ from postlude._lifespan import Lifespan
 from postlude._log import logger
 from postlude._outcome import FIRST_FAILING_STATUS, Outcome
 from postlude._scope import KEY, DeferScope, current, reset
-from postlude._session import SealedSession
+from postlude._session import SealedSession, inside
 from postlude._settings import settings
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ _ANSWER_LIMIT = 1.0
 """Seconds after an exception when the answer has left, whatever its task does."""
 _FILE_PART = 1 << 16
 """Bytes of a file that are sent at a time."""
+_SERVER_ERROR = 500
 _WORTH_A_LOOK = 0.01
 """Seconds of a request after which it is worth asking whether the client has left."""
 _UNKNOWN_TASK_PAUSE = 0.05
@@ -86,7 +87,7 @@ class PostludeMiddleware:
         except BaseException as exc:
             exchange.fail(exc)
             if exchange.leave() and not isinstance(exc, GeneratorExit):
-                await runner.stay(exchange)
+                await exchange.linger()
             # An outer handler of the error may defer too. It sees the unit, unless this
             # task is not the request's own: then the unit would be seen for ever.
             if not (runner.lifespans or _is_starlettes_client(scope)):
@@ -96,7 +97,7 @@ class PostludeMiddleware:
         if exchange.left_unused():
             return
         if exchange.leave():
-            await runner.stay(exchange)
+            await exchange.linger()
 
     async def _pass(
         self, kind: str, scope: ASGIScope, receive: Receive, send: Send
@@ -134,6 +135,7 @@ class Exchange(DeferScope):
         self, runner: LoopRunner, scope: ASGIScope, receive: Receive, send: Send
     ) -> None:
         self._calls = []
+        self._born = DeferScope.forks
         self.runner = self._loop_runner = runner
         self._asgi: ASGIScope = scope
         self._receive = receive
@@ -198,6 +200,8 @@ class Exchange(DeferScope):
             self._gone = f"sending failed: {exc!r}"
             raise
         self._over = True
+        if "session" in self._asgi:
+            self._seal_session(closed=False)
         self._loop_runner.end(self)
 
     async def _send_file(self, path: str) -> None:
@@ -256,15 +260,28 @@ class Exchange(DeferScope):
                 step.close()
                 return
 
+    def _seal_session(self, *, closed: bool) -> None:
+        """Let no call change the session where SessionMiddleware keeps it (B7)."""
+        session: Any = self._asgi["session"]
+        if not isinstance(session, SealedSession):
+            if not isinstance(session, dict):
+                return
+            session = self._asgi["session"] = SealedSession(session)
+        session.closed = closed
+        for call in self._calls:
+            if call is not None:
+                call._context.run(inside.set, True)
+
     # -- the end ------------------------------------------------------------
 
     def fail(self, exc: BaseException) -> None:
         """Note what the app raised, unless it only says that the client left (B5).
 
-        What is raised after the last byte changes nothing: the response was whole, and
+        What is raised after the last byte changes no success: the response was whole,
         calls may have begun (Starlette's background tasks, exit code of dependencies).
         """
-        if self._over and self._asgi["type"] == "http":
+        status = self._status
+        if self._over and status is not None and status < _SERVER_ERROR:
             return
         if isinstance(exc, asyncio.CancelledError):
             if self._gone is None:
@@ -298,13 +315,23 @@ class Exchange(DeferScope):
             return False
         if not self._held and not self.end():
             return False
-        if isinstance(session := asgi.get("session"), dict):
-            # Where Starlette's SessionMiddleware, and others after it, keep it (B7).
-            asgi["session"] = SealedSession(session)  # pyright: ignore[reportUnknownArgumentType]  # keys are as its middleware made them
+        if "session" in asgi:
+            self._seal_session(closed=True)
         if not self._loop_runner.lifespans and not local:
             _say_once_that_there_is_no_lifespan()
             return True
         return self.stay or local
+
+    async def linger(self) -> None:
+        """Stay in the app call until the calls have run; a cancelled one may leave.
+
+        Except in this very process: a test client that cancels its app's task (as
+        Starlette's does at a WebSocket's end) expects the calls all the same (G1).
+        """
+        if in_process(self._asgi):
+            await self._loop_runner.stay(self)
+        else:
+            await self._loop_runner.wait(self)
 
     def _end_with_task(self) -> None:
         """End the unit once an answer that is not ours has left.

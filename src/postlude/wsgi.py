@@ -79,7 +79,7 @@ class PostludeMiddleware:
             return body
         sized = hasattr(body, "__len__")
         seen = _SizedBody(body, exchange) if sized else _Body(body, exchange)
-        if in_process(environ) and (sized or exchange.measured):
+        if in_process(environ) and (sized or exchange.measured(environ)):
             # Werkzeug's client keeps a response open; its calls are expected now (G1).
             with closing(seen):
                 return list(seen)
@@ -115,6 +115,8 @@ class Exchange(DeferScope):
     runner = background
     _status: int | None = None
     _cut = False
+    route: str | None = None
+    """Set by a framework that knows it; PEP 3333 has no routes."""
     _headers: Iterable[tuple[str, str]] = ()
     _unit: dict[str, object] = {}  # noqa: RUF012 - replaced, never changed
 
@@ -131,9 +133,10 @@ class Exchange(DeferScope):
         self._headers = headers
         return self._start_response(status, headers, *exc_info)
 
-    @property
-    def measured(self) -> bool:
-        """Whether the app said how long its body is; a stream does not."""
+    def measured(self, environ: Environ) -> bool:
+        """Whether the app said how long its body is, or that it has none."""
+        if self._status in {204, 304} or environ.get("REQUEST_METHOD") == "HEAD":
+            return True
         return any(name.lower() == "content-length" for name, _ in self._headers)
 
     def fail(self, exc: BaseException) -> None:
@@ -168,7 +171,7 @@ class Exchange(DeferScope):
 
     def describe(self) -> dict[str, object]:
         """Say which request this was, for records."""
-        return self._unit
+        return {**self._unit, "route": self.route}
 
     def cut(self) -> None:
         """Note that the server stopped asking for the body (B5)."""
@@ -342,12 +345,9 @@ def _client_has_left(environ: Environ) -> bool:
 
 
 def _unit(environ: Environ, status: int | None) -> dict[str, object]:
-    rule = getattr(environ.get("werkzeug.request"), "url_rule", None)
     return {
         "method": environ.get("REQUEST_METHOD"),
         "path": environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", ""),
-        # PEP 3333 knows no routes; Werkzeug leaves its request here.
-        "route": str(rule) if rule is not None else None,
         "status": status,
         "request_id": environ.get("HTTP_X_REQUEST_ID"),
     }

@@ -31,7 +31,7 @@ from flask.globals import request_ctx
 
 from postlude._scope import current
 from postlude.exceptions import TOO_LATE, TooLateError
-from postlude.wsgi import PostludeMiddleware
+from postlude.wsgi import Exchange, PostludeMiddleware
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator
@@ -88,7 +88,7 @@ class _AppContext:
         """Enter the context of the app in which the call was deferred."""
         proxy: Any = current_app  # it is annotated as the Flask that it stands for
         app: Flask = proxy._get_current_object() if has_app_context() else self._app
-        _seal_session()
+        _look_back()
         with app.app_context():
             yield
 
@@ -99,13 +99,15 @@ class _AppContext:
             yield
 
 
-def _seal_session() -> None:
-    """Let a change of `session` after the response be an error (B7).
+def _look_back() -> None:
+    """Note the route for records, and let a change of `session` be an error (B7).
 
     `on_update` is Werkzeug's hook of the dict that Flask's and Flask-Session's sessions
     are; it is called at every change.
     """
     if has_request_context():
+        if isinstance(unit := current.get(), Exchange):
+            unit.route = str(request_ctx.request.url_rule or "") or None
         session: Any = getattr(request_ctx, "session", None)
         if hasattr(session, "on_update"):
             session.on_update = _too_late
