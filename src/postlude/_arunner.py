@@ -316,6 +316,10 @@ class LoopRunner:
         else:  # stopped without a lifespan: daphne
             self.loop.run_until_complete(self.adrain(deadline - monotonic()))
 
+    def turn(self, seconds: float) -> None:
+        """Run a loop that has no thread, for a while."""
+        self.loop.run_until_complete(asyncio.sleep(seconds))
+
     def forked(self) -> None:
         """Forget the parent's units in a forked child."""
         self.active.clear()

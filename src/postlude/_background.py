@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 from postlude import _process, _runner, _scope, _threads
@@ -66,14 +67,25 @@ class BackgroundRunner:
                 loop = asyncio.new_event_loop()
                 runner = runner_for(loop)
                 runner.lifespans += 1  # it lives as long as the process
-                _threads.start_thread(loop.run_forever, "postlude-loop")
                 self._loop_runner = runner
+                try:
+                    _threads.start_thread(loop.run_forever, "postlude-loop")
+                except RuntimeError:  # Python 3.12 at its end; drain() turns the loop
+                    pass
             return self._loop_runner
 
     def drain(self, deadline: float) -> None:
         """Wait, blocking, until no call is left."""
         if self.active:
-            _process.wait_for(self.active, deadline)
+            _process.wait_for(self.active, deadline, self._pause)
+
+    def _pause(self, seconds: float) -> None:
+        """Pass time in a drain; turn the loop whose thread could not start any more."""
+        runner = self._loop_runner
+        if runner is None or runner.loop.is_running():
+            time.sleep(seconds)
+        else:
+            runner.turn(seconds)
 
     def forked(self) -> None:
         """Forget the parent's units, loop and lock in a forked child."""

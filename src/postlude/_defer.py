@@ -50,7 +50,7 @@ def defer(
     if scope is not None and _scope.interceptor is None:
         scope.add(call)
     else:
-        _register(call, scope, frame)
+        _register((call,), scope, frame)
     return call
 
 
@@ -70,7 +70,7 @@ def defer_all(*fns: Callable[[], object]) -> tuple[DeferredCall, ...]:
     group = object()
     for call in calls:
         call._grouped = group
-        _register(call, current.get(), frame)
+    _register(calls, current.get(), frame)
     return calls
 
 
@@ -89,41 +89,46 @@ def current_scope() -> DeferScope | None:
     return current.get()
 
 
-def _register(call: DeferredCall, scope: DeferScope | None, frame: FrameType) -> None:
-    """Hand a call to the testing kit, to its unit, or run it for want of one."""
+def _register(
+    calls: tuple[DeferredCall, ...], scope: DeferScope | None, frame: FrameType
+) -> None:
+    """Hand calls to the testing kit, to their unit, or run them for want of one."""
     interceptor = _scope.interceptor
-    if interceptor is not None and interceptor.registered(call, scope):
-        return
+    if interceptor is not None:
+        calls = tuple(c for c in calls if not interceptor.registered(c, scope))
     if scope is not None:
-        scope.add(call)
-    else:
-        _without_scope(call, frame)
+        for call in calls:
+            scope.add(call)
+    elif calls:
+        _without_scope(calls, frame)
 
 
 _warned: set[tuple[object, int]] = set()
 
 
-def _without_scope(call: DeferredCall, frame: FrameType) -> None:
-    """Run a call for which no unit collects, at once; or refuse it (A5)."""
+def _without_scope(calls: tuple[DeferredCall, ...], frame: FrameType) -> None:
+    """Run calls for which no unit collects, at once; or refuse them (A5)."""
+    name = calls[0].name
     if settings().strict:
-        call._drop("cancelled")
-        text = NO_SCOPE.format(name=call.name, consequence="was not registered")
-        raise NoScopeError(text)
-    place = (call._code, call._lasti)
+        for call in calls:
+            call._drop("cancelled")
+        raise NoScopeError(NO_SCOPE.format(name=name, consequence="was not registered"))
+    place = (calls[0]._code, calls[0]._lasti)
     if place not in _warned:
         _warned.add(place)
         warnings.warn_explicit(
-            NO_SCOPE.format(name=call.name, consequence="ran at once"),
+            NO_SCOPE.format(name=name, consequence="ran at once"),
             NoScopeWarning,
             frame.f_code.co_filename,
             frame.f_lineno,
         )
     scope = DeferScope()
-    call._context.run(current.set, scope)  # what it defers itself joins it (A7)
-    scope.add(call)
-    call._scope = None  # options that come after it ran have nothing to change
+    for call in calls:
+        call._context.run(current.set, scope)  # what it defers itself joins it (A7)
+        scope.add(call)
+        call._scope = None  # options that come after it ran have nothing to change
     loop = running_loop()
-    if loop is not None and call.is_async:
+    if loop is not None and calls[0].is_async:
         from postlude._arunner import runner_for  # noqa: PLC0415 - its loop is running
 
         scope.runner = runner_for(loop)

@@ -91,14 +91,26 @@ def short(fn: object) -> str:
 
 
 def parameters(fn: object) -> tuple[str, ...]:
-    """Give the names of the positional parameters of *fn*, without `self`."""
+    """Give the names of the positional parameters of *fn*, without a bound one."""
     function = unwrapped(fn)
     code: Any = getattr(function, "__code__", None)
     if not isinstance(code, CodeType):
         return ()
     names = code.co_varnames[: code.co_argcount]
-    bound = isinstance(fn, MethodType) or function is not fn
-    return names[1:] if bound and names[:1] in {("self",), ("cls",)} else names
+    while isinstance(fn, partial):
+        fn = fn.func
+    return names if fn is function else names[1:]
+
+
+def bound(
+    fn: object, args: tuple[object, ...], kwargs: dict[str, object]
+) -> tuple[tuple[object, ...], dict[str, object]]:
+    """Give all arguments of a call, those that partials brought included."""
+    while isinstance(fn, partial):
+        args = (*fn.args, *args)
+        kwargs = {**fn.keywords, **kwargs}
+        fn = fn.func
+    return args, kwargs
 
 
 def site(code: CodeType | None, lasti: int) -> str:

@@ -108,12 +108,19 @@ def _end() -> None:
     over = True
 
 
-def wait_for(active: dict[DeferScope, int], deadline: float) -> None:
-    """Block until *active* is empty; at the deadline record what is left as lost."""
+def wait_for(
+    active: dict[DeferScope, int],
+    deadline: float,
+    pause: Callable[[float], object] = time.sleep,
+) -> None:
+    """Block until *active* is empty; at the deadline record what is left as lost.
+
+    *pause* passes some seconds, and may do something useful meanwhile.
+    """
     try:
         while active and _monotonic() < deadline:
             if not _threads.threads().help():
-                time.sleep(0.005)
+                pause(0.005)
     finally:  # a second signal ends at once, and even then nothing is silent
         lose(active, "the process ended before it was done")
 

@@ -60,7 +60,7 @@ def ended_after_all(call: DeferredCall) -> None:
 
 def deaf(call: DeferredCall, seconds: float) -> None:
     """Say that an async call goes on although it was cancelled."""
-    text = "deferred call %s runs on, %g s after it was cancelled (deferred at %s)"
+    text = "deferred call %s is still running, %g s after its cancel (deferred at %s)"
     say(logging.WARNING, text, call.name, seconds, call.site, call=call)
 
 

@@ -266,7 +266,8 @@ class Exchange(DeferScope):
         if not isinstance(session, SealedSession):
             if not isinstance(session, dict):
                 return
-            session = self._asgi["session"] = SealedSession(session)
+            session = SealedSession(session)  # pyright: ignore[reportUnknownArgumentType]  # keys are as its middleware made them
+            self._asgi["session"] = session
         session.closed = closed
         for call in self._calls:
             if call is not None:

@@ -6,7 +6,8 @@ import reprlib
 import time
 import traceback
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
 from postlude import _names
 
@@ -27,6 +28,8 @@ _SECRET = (
     "credential",
 )
 _REDACTED = "[redacted]"
+_MOST = 50
+"""How many arguments a record shows."""
 
 
 class FailureRecord(NamedTuple):
@@ -98,10 +101,14 @@ class _Bounded(reprlib.Repr):
         self.maxdict = self.maxlist = self.maxtuple = self.maxset = 10
         self.maxstring = self.maxother = 200
 
-    def repr_dict(self, x: dict[Any, Any], level: int) -> str:
-        """Show a mapping, its secrets redacted."""
-        shown = {k: _REDACTED if _is_secret(k) else v for k, v in x.items()}
-        return super().repr_dict(shown, level)
+    def repr1(self, x: object, level: int) -> str:
+        """Show any mapping as one: `reprlib` knows `dict` by its exact name only."""
+        if isinstance(x, Mapping):
+            mapping = cast("Mapping[object, object]", x)
+            keys = islice(mapping, 11)
+            shown = {k: _REDACTED if _is_secret(k) else mapping[k] for k in keys}
+            return self.repr_dict(shown, level)
+        return super().repr1(x, level)
 
 
 _bounded = _Bounded()
@@ -120,12 +127,16 @@ def _is_secret(name: object) -> bool:
 
 def _arguments(call: DeferredCall) -> dict[str, str]:
     names = _names.parameters(call.fn)
+    args, kwargs = _names.bound(call.fn, call.args, call.kwargs)
     named: dict[str, object] = {
         names[i] if i < len(names) else f"*{i}": value
-        for i, value in enumerate(call.args)
+        for i, value in enumerate(args[:_MOST])
     }
-    named.update(call.kwargs)
-    return {k: _REDACTED if _is_secret(k) else _safe_repr(v) for k, v in named.items()}
+    named.update(islice(kwargs.items(), _MOST - len(named)))
+    shown = {k: _REDACTED if _is_secret(k) else _safe_repr(v) for k, v in named.items()}
+    if (more := len(args) + len(kwargs) - len(shown)) > 0:
+        shown["..."] = f"{more} more"
+    return shown
 
 
 def _traceback(exc: BaseException) -> str:
