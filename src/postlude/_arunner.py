@@ -38,7 +38,6 @@ class LoopRunner:
         self.lifespans = 0
         """How many applications on this loop will tell us before it ends."""
         self._pause = _UNSURE_PAUSE if "granian.asgi" in sys.modules else _PAUSE
-        self._limit = settings().concurrency
         self._batch: list[DeferScope] = []
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: dict[DeferredCall, asyncio.Task[None]] = {}
@@ -88,7 +87,6 @@ class LoopRunner:
 
     def _flush(self) -> None:
         batch, self._batch, self._timer = self._batch, [], None
-        self._limit = settings().concurrency
         for scope in batch:
             self._step(scope)
 
@@ -96,7 +94,7 @@ class LoopRunner:
         """Begin what the unit has next; the caller holds it."""
         if scope.starts_in_thread():
             _threads.threads().submit(scope)
-        elif self._backlog or len(self._tasks) >= self._limit:
+        elif self._backlog or len(self._tasks) >= settings().concurrency:
             self._backlog.append((scope, None, None))
         else:
             batch = scope.take()
@@ -167,7 +165,7 @@ class LoopRunner:
         self._soon(scope, self._start, scope, call, awaitable)
 
     def _start(self, scope: DeferScope, call: DeferredCall, awaitable: Any) -> None:
-        if len(self._tasks) >= self._limit:
+        if len(self._tasks) >= settings().concurrency:
             self._backlog.append((scope, call, awaitable))
             return
         if awaitable is None:
@@ -205,6 +203,7 @@ class LoopRunner:
         except BaseException as exc:  # noqa: BLE001 - D2
             error = exc
         self._done(scope, call, error)
+        del scope, call, error  # as in _runner.execute()
 
     def _done(
         self, scope: DeferScope, call: DeferredCall, error: BaseException | None
@@ -232,7 +231,7 @@ class LoopRunner:
     def _work_off(self) -> None:
         """Begin what waited for other async calls to end (D6)."""
         backlog, self._backlog = self._backlog, deque()
-        while backlog and len(self._tasks) < self._limit:
+        while backlog and len(self._tasks) < settings().concurrency:
             waiting, call, awaitable = backlog.popleft()
             if call is None:
                 self._step(waiting)

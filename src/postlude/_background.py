@@ -25,6 +25,7 @@ class BackgroundRunner:
     def __init__(self) -> None:
         self.active: dict[DeferScope, int] = {}
         self._loop_runner: LoopRunner | None = None
+        self._threadless: LoopRunner | None = None
         self._lock = threading.Lock()
         self._registered = False
 
@@ -71,8 +72,15 @@ class BackgroundRunner:
                 try:
                     _threads.start_thread(loop.run_forever, "postlude-loop")
                 except RuntimeError:  # Python 3.12 at its end; drain() turns the loop
-                    pass
+                    self._threadless = runner
             return self._loop_runner
+
+    def take_over(self, scope: DeferScope) -> None:
+        """Run a unit here that another runner was meant for."""
+        if scope.runner is not None:
+            scope.runner.active.pop(scope, None)
+        scope.runner = self
+        self.hold(scope)
 
     def drain(self, deadline: float) -> None:
         """Wait, blocking, until no call is left."""
@@ -81,11 +89,10 @@ class BackgroundRunner:
 
     def _pause(self, seconds: float) -> None:
         """Pass time in a drain; turn the loop whose thread could not start any more."""
-        runner = self._loop_runner
-        if runner is None or runner.loop.is_running():
+        if self._threadless is None:
             time.sleep(seconds)
         else:
-            runner.turn(seconds)
+            self._threadless.turn(seconds)
 
     def forked(self) -> None:
         """Forget the parent's units, loop and lock in a forked child."""
@@ -146,17 +153,17 @@ def run_here(scope: DeferScope, loop: asyncio.AbstractEventLoop | None = None) -
     With a running *loop* in this thread, the rest of the unit from its first async
     call on goes to that loop: waiting for it here would wait for ever.
     """
-    background.hold(scope)
+    background.take_over(scope)
     while (batch := scope.take()) is not None:
         calls = batch if isinstance(batch, list) else [batch]
-        (call, *others) = calls
-        if loop is not None and any(member.is_async for member in calls):
+        del batch  # tracebacks keep this frame; it must not keep their calls
+        if loop is not None and any(call.is_async for call in calls):
             _continue_on(loop, scope, calls)
             return
-        if others or call.is_async or call._timeout is not None:
+        if len(calls) > 1 or calls[0].is_async or calls[0]._timeout is not None:
             _run_elsewhere(scope, calls)
             continue
-        result = _runner.execute(scope, call)
+        result = _runner.execute(scope, calls[0])
         if result is True:
             scope.settled()
         elif loop is not None:
@@ -164,6 +171,7 @@ def run_here(scope: DeferScope, loop: asyncio.AbstractEventLoop | None = None) -
             return
         else:
             _run_elsewhere(scope, calls, result)
+        calls.clear()
 
 
 def _continue_on(

@@ -34,7 +34,9 @@ def execute(scope: DeferScope, call: DeferredCall) -> Any:
         else:
             result = call._context.run(call.fn, *call.args, **call.kwargs)
     except BaseException as exc:  # noqa: BLE001 - D2
-        return conclude(call, exc)
+        settled = conclude(call, exc)
+        del scope, call  # the traceback keeps this frame, and the call the traceback
+        return settled
     if result is not None and _names.is_awaitable(result):
         return result
     if running.pop(call, None) is None:
@@ -44,23 +46,29 @@ def execute(scope: DeferScope, call: DeferredCall) -> Any:
 
 
 def _surrounded(around: tuple[Around, ...], call: DeferredCall) -> object:
-    if not around:
-        return call.fn(*call.args, **call.kwargs)
-    with around[0].sync():
-        return _surrounded(around[1:], call)
+    try:
+        if not around:
+            return call.fn(*call.args, **call.kwargs)
+        with around[0].sync():
+            return _surrounded(around[1:], call)
+    finally:
+        del call  # as in execute()
 
 
 async def asurrounded(
     around: tuple[Around, ...], call: DeferredCall, awaitable: Any
 ) -> None:
     """Await a call, or what it returned, within its framework's surroundings."""
-    if around:
-        async with around[0].asynchronous():
-            await asurrounded(around[1:], call, awaitable)
-        return
-    result: Any = awaitable or call.fn(*call.args, **call.kwargs)
-    if _names.is_awaitable(result):
-        await result
+    try:
+        if around:
+            async with around[0].asynchronous():
+                await asurrounded(around[1:], call, awaitable)
+            return
+        result: Any = awaitable or call.fn(*call.args, **call.kwargs)
+        if _names.is_awaitable(result):
+            await result
+    finally:
+        del call  # as in execute()
 
 
 def conclude(call: DeferredCall, exc: BaseException | None) -> bool:

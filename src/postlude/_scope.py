@@ -27,7 +27,7 @@ current: ContextVar[DeferScope | None] = ContextVar("postlude_scope", default=No
 KEY = "postlude.scope"
 """Where the unit stands in the ASGI scope or WSGI environ, for whoever is inside the
 same request (A8)."""
-_LATE = 0.001
+_LATE = 0.005
 """Seconds before a late call starts: its options are still being chained (A2)."""
 interceptor: Interceptor | None = None
 block_runner: BlockRunner  # installed by postlude._background, which has a runner
@@ -310,6 +310,7 @@ class DeferScope:
             self._lock.release()
             return self._take_by_rule()
         del calls[:place]
+        self._names = None
         self._next = 0
         self._held = False
         if self.runner is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, Self
 
 from postlude.exceptions import TOO_LATE, TooLateError
 
@@ -56,3 +56,8 @@ class SealedSession(dict[str, Any]):
         """Do what `dict` does, if it is not too late."""
         self._check()
         return super().setdefault(key, default)
+
+    def __ior__(self, other: Any, /) -> Self:  # type: ignore[override,misc]  # as dict
+        """Do what `dict` does, if it is not too late."""
+        self.update(other)
+        return self

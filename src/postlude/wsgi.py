@@ -313,16 +313,13 @@ class _File:
 def in_process(environ: Environ) -> bool:
     """Tell a test client in this process from a server, by what each puts in environ.
 
-    WebTest leaves a mark. Werkzeug's client, and with it Flask's, has neither threads
-    nor processes nor a name; every server has one of them, uWSGI its own key (G1).
+    WebTest leaves a mark. Werkzeug's client, and with it Flask's, and httpx's transport
+    have neither a name nor other processes; every server has one of them, uWSGI its own
+    key (G1).
     """
     if "SERVER_SOFTWARE" in environ or "paste.testing" in environ:
         return "paste.testing" in environ
-    return not (
-        "uwsgi.version" in environ
-        or environ.get("wsgi.multithread")
-        or environ.get("wsgi.multiprocess")
-    )
+    return not ("uwsgi.version" in environ or environ.get("wsgi.multiprocess"))
 
 
 def _client_has_left(environ: Environ) -> bool:

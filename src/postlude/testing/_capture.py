@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from postlude import _scope
-from postlude._background import background, run_here
+from postlude._background import run_here
 from postlude._scope import DeferScope
 from postlude.testing._watch import failing_calls
 
@@ -96,8 +96,6 @@ class Captured:
         held, self._held = self._held, []
         with failing_calls():
             for scope in held:
-                if scope.runner is None:
-                    scope.runner = background
                 if scope.hold():
                     run_here(scope)
 

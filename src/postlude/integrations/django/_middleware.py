@@ -6,12 +6,17 @@ import asyncio
 import threading
 from typing import TYPE_CHECKING, Any
 
-from asgiref.sync import async_to_sync, iscoroutinefunction, markcoroutinefunction
+from asgiref.sync import (
+    SyncToAsync,
+    async_to_sync,
+    iscoroutinefunction,
+    markcoroutinefunction,
+)
 from django.conf import settings as django_settings
 
 from postlude import _settings, wsgi
 from postlude._arunner import LoopRunner, runner_for
-from postlude._background import background, run_here
+from postlude._background import background, run_here, running_loop
 from postlude._outcome import Outcome
 from postlude._scope import KEY, DeferScope, current, reset
 from postlude.integrations.django._surroundings import Connections, run_for_async_client
@@ -21,6 +26,8 @@ if TYPE_CHECKING:
 
     from django.http import HttpRequest
     from django.http.response import HttpResponseBase
+
+    from postlude._background import BackgroundRunner
 
 
 class PostludeMiddleware:
@@ -53,7 +60,7 @@ class PostludeMiddleware:
         """Serve one request."""
         if self._async:
             return self._acall(request)
-        unit = _joined(request) or Unit(request, background)
+        unit = _joined(request) or Unit(request, _runner_of(request))
         token = current.set(unit)
         try:
             response: HttpResponseBase = self.get_response(request)
@@ -82,6 +89,18 @@ class PostludeMiddleware:
         unit = current.get()
         if unit is not None:
             unit._exception = exception
+
+
+def _runner_of(request: HttpRequest) -> LoopRunner | BackgroundRunner:
+    """Give the runner for a request that Django serves in a thread.
+
+    Under ASGI too, if the next middleware is sync. The loop is then known to the thread
+    that `sync_to_async` took; asgiref tells it nobody else (3.7 to 3.13).
+    """
+    loop = None
+    if hasattr(request, "scope"):
+        loop = getattr(SyncToAsync.threadlocal, "main_event_loop", None)
+    return background if loop is None or loop.is_closed() else runner_for(loop)
 
 
 def _joined(request: HttpRequest) -> DeferScope | None:
@@ -155,11 +174,13 @@ class Unit(DeferScope):
     def _run_in_test(self) -> None:
         if not self.close():
             return
-        if isinstance(self._own_runner, LoopRunner):
-            background.hold(self)
-            async_to_sync(run_for_async_client)(self)
-        else:
+        if not isinstance(self._own_runner, LoopRunner):
             run_here(self)
+        elif running_loop() is None:
+            background.take_over(self)
+            async_to_sync(run_for_async_client)(self)
+        else:  # a streaming response, which Django's client closes on the loop itself
+            self._own_runner.resume(self)
 
     def _judge(self) -> Outcome:
         if isinstance(self._exception, asyncio.CancelledError):
@@ -188,9 +209,11 @@ class _Close:
 
     def __call__(self) -> None:
         vars(self._response).pop("close", None)  # they refer to each other
+        token = current.set(self._unit)  # receivers of `request_finished` may defer
         try:
             self._close()
         finally:
+            reset(token)
             self._unit.finish()
 
     def __del__(self) -> None:
