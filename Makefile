@@ -20,7 +20,7 @@ demo: $(ENV)/demo/.postlude ## order in a shop with and without defer (FRAMEWORK
 
 test: $(ENV)/test/.postlude ## run the tests against the built wheel (ARGS="-k name" goes to pytest)
 	@rm -rf build/coverage && mkdir -p build/coverage
-	@$(ENV)/test/bin/python -m coverage run -m pytest $(ARGS); status=$$?; \
+	@REQUIRE_ALL_SERVERS=1 $(ENV)/test/bin/python -m coverage run -m pytest $(ARGS); status=$$?; \
 	$(ENV)/test/bin/python -m coverage combine --quiet && \
 	$(ENV)/test/bin/python -m coverage report || exit 1; \
 	exit $$status

@@ -17,6 +17,7 @@ def create_order():
 
 from __future__ import annotations
 
+import sys
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -95,8 +96,21 @@ class _AppContext:
     @asynccontextmanager
     async def asynchronous(self) -> AsyncGenerator[None]:
         """The same for async calls."""
+        _forget_executor()
         with self.sync():
             yield
+
+
+def _forget_executor() -> None:
+    """Take out of the call's context what asgiref keeps there of an async view.
+
+    Flask runs such views with `async_to_sync`, whose executor dies with the request;
+    `sync_to_async` in a call would wait for it. No public name; asgiref 3.7 to 3.13.
+    """
+    module = sys.modules.get("asgiref.sync")
+    executors = module.AsyncToSync.executors if module is not None else None
+    if executors is not None and hasattr(executors, "current"):
+        del executors.current
 
 
 def _look_back() -> None:

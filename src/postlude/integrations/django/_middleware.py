@@ -16,10 +16,10 @@ from django.conf import settings as django_settings
 
 from postlude import _settings, wsgi
 from postlude._arunner import LoopRunner, runner_for
-from postlude._background import background, run_here, running_loop
+from postlude._background import background, running_loop
 from postlude._outcome import Outcome
 from postlude._scope import KEY, DeferScope, current, reset
-from postlude.integrations.django._surroundings import Connections, run_for_async_client
+from postlude.integrations.django._surroundings import Connections, run_for_client
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -146,7 +146,9 @@ class Unit(DeferScope):
     def attach(self, response: HttpResponseBase) -> None:
         """Have the unit end when *response* is closed."""
         self._status = response.status_code
-        if getattr(response, "streaming", False):
+        # Nothing in a file can defer, and Django hands it to `wsgi.file_wrapper`.
+        is_file = getattr(response, "file_to_stream", None) is not None
+        if getattr(response, "streaming", False) and not is_file:
             _stream_within(self, response)
         response.close = _Close(self, response)  # type: ignore[method-assign]  # the one hook after the last byte that both protocols have
 
@@ -160,7 +162,8 @@ class Unit(DeferScope):
         elif self._in_test:
             self._run_in_test()
         elif isinstance(self._own_runner, LoopRunner):
-            if self.end() and not self._own_runner.lifespans:
+            here = running_loop() is not None  # a response that was never closed
+            if self.end() and not self._own_runner.lifespans and not here:
                 self._stay()  # Django refuses the lifespan: nobody else would wait
         elif self.end(wsgi._PAUSE) and self.stay:
             self._stay()
@@ -174,11 +177,9 @@ class Unit(DeferScope):
     def _run_in_test(self) -> None:
         if not self.close():
             return
-        if not isinstance(self._own_runner, LoopRunner):
-            run_here(self)
-        elif running_loop() is None:
+        if running_loop() is None:
             background.take_over(self)
-            async_to_sync(run_for_async_client)(self)
+            async_to_sync(run_for_client)(self)
         else:  # a streaming response, which Django's client closes on the loop itself
             self._own_runner.resume(self)
 

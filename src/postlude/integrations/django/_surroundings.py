@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager, contextmanager
+from contextvars import copy_context
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from asgiref.sync import SyncToAsync, ThreadSensitiveContext, sync_to_async
+import asgiref.sync
+from asgiref.sync import AsyncToSync, SyncToAsync, ThreadSensitiveContext, sync_to_async
 from django.db import close_old_connections
 
 from postlude import _runner
@@ -35,6 +38,7 @@ class Connections:
     @contextmanager
     def sync(self) -> Generator[None]:
         """Surround a call in one of Postlude's threads."""
+        _move_locals()
         if not self._keep:
             close_old_connections()
         try:
@@ -68,6 +72,11 @@ class Connections:
         which may be waiting for this very call. asgiref offers no public way to replace
         it inside a context that has it; checked on asgiref 3.7 to 3.13.
         """
+        _move_locals()
+        if self._keep:
+            with self._sealed_session():
+                yield
+            return
         own = ThreadSensitiveContext()
         token = SyncToAsync.thread_sensitive_context.set(own)
         try:
@@ -81,19 +90,23 @@ class Connections:
                 executor.shutdown(wait=False)
 
 
-async def run_for_async_client(scope: DeferScope) -> None:
-    """Run a unit's calls for Django's `AsyncClient` before its answer (G1).
+async def run_for_client(scope: DeferScope) -> None:
+    """Run a unit's calls for Django's test clients before their answer (G1).
 
-    Sync ones in the thread that holds the test's database connection.
+    All in the thread that holds the test's database connection: a call sees what the
+    test has not committed.
     """
+    _forget_executor()  # that of the thread in which the client closes its response
     while (batch := scope.take()) is not None:
         for call in batch if isinstance(batch, list) else (batch,):
-            awaitable: Any = None
+            result: Any = None
             if not call.is_async:
                 run = sync_to_async(_runner.execute, thread_sensitive=True)
-                awaitable = await run(scope, call)
-            if not isinstance(awaitable, bool):
-                await _await(scope, call, awaitable)
+                result = await run(scope, call)
+            if not isinstance(result, bool):
+                run_async = _await(scope, call, result)
+                loop = asyncio.get_running_loop()
+                await loop.create_task(run_async, context=call._context)
             scope.settled()
 
 
@@ -102,9 +115,29 @@ async def _await(scope: DeferScope, call: DeferredCall, awaitable: Any) -> None:
         call.started = monotonic()
         _runner.running[call] = scope
     try:
-        result: Any = awaitable or call.fn(*call.args, **call.kwargs)
-        await result
+        if call.exception is not None:  # its condition raised
+            raise call.exception
+        await _runner.asurrounded(scope._around, call, awaitable)
     except BaseException as exc:  # noqa: BLE001 - a call's failure is its own (D2)
         _runner.conclude(call, exc)
     else:
         _runner.conclude(call, None)
+
+
+def _move_locals() -> None:
+    """Let Django's language and time zone be those of the request (D4).
+
+    They are asgiref `Local`s, which show nothing in another thread than the one that
+    set them, unless asgiref itself moves them. Its own function for that is private;
+    checked on asgiref 3.7 to 3.13. It moves the executor of the request's thread too,
+    which has nothing to do with this call.
+    """
+    restore = getattr(asgiref.sync, "_restore_context", None)
+    if restore is not None:
+        restore(copy_context())
+        _forget_executor()
+
+
+def _forget_executor() -> None:
+    if hasattr(AsyncToSync.executors, "current"):
+        del AsyncToSync.executors.current

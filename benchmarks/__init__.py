@@ -1,0 +1,1 @@
+"""What `defer` costs: whole processes side by side, in one run. See README.md."""

@@ -1,0 +1,1 @@
+"""The applications that are measured, each with and without Postlude."""

@@ -1,0 +1,68 @@
+"""Full load, by wrk: it costs its core less than any client in Python."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from benchmarks import machine
+from benchmarks.processes import BenchmarkError
+
+if TYPE_CHECKING:
+    from benchmarks.processes import Processes
+    from benchmarks.servers import Server
+
+CONNECTIONS = 16
+MISSING = (
+    "The program wrk was not found, which makes the load. Usually it is not installed. "
+    "Install it: `apt-get install wrk` (macOS: `brew install wrk`)."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """One window of load."""
+
+    requests: int
+    cpu_seconds: float
+
+    @property
+    def cpu_per_request(self) -> float:
+        """The server's CPU time for one request, in microseconds."""
+        return self.cpu_seconds / self.requests * 1e6
+
+
+def missing() -> str | None:
+    """Say how to get wrk where it is not there."""
+    return None if shutil.which("wrk") else MISSING
+
+
+def put(processes: Processes, server: Server, seconds: int, deferred: int) -> Load:
+    """Load a server for some seconds, each request deferring so many calls.
+
+    Raises:
+        BenchmarkError: an answer was wrong, or calls were lost.
+    """
+    ran = server.ran()
+    before = server.cpu_seconds()
+    said = processes.run(
+        f"wrk {server.name}",
+        [
+            *("wrk", "-t1", f"-c{CONNECTIONS}", "-d", f"{seconds}s"),
+            f"http://127.0.0.1:{server.port}/",
+        ],
+        machine.cores()[1],
+    )
+    served = re.search(r"(\d+) requests in", said)
+    if served is None or "Socket errors" in said or "Non-2xx" in said:
+        raise BenchmarkError(
+            f"Not all requests to {server.name!r} were answered well. Usually the "
+            f"server failed under load. This is what wrk said:\n{said}"
+        )
+    requests = int(served[1])
+    # What was on its way when wrk hung up may have run too.
+    server.expect_ran(ran, requests * deferred, (requests + CONNECTIONS) * deferred)
+    # Only now: what the last requests deferred belongs to the bill.
+    return Load(requests, server.cpu_seconds() - before)

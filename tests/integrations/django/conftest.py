@@ -1,0 +1,174 @@
+import asyncio
+import contextlib
+import sys
+from pathlib import Path
+
+import django
+import httpx
+import pytest
+from asgiref.sync import async_to_sync
+from django.conf import settings
+from django.core.asgi import get_asgi_application
+from django.core.wsgi import get_wsgi_application
+from django.db import connections
+from django.test import AsyncClient, Client, RequestFactory
+from django.test.utils import (
+    override_settings,
+    setup_databases,
+    setup_test_environment,
+    teardown_databases,
+    teardown_test_environment,
+)
+from django.urls import re_path
+
+import postlude
+
+sys.path.insert(0, str(Path(__file__).with_name("probes")))
+
+POSTLUDE = "postlude.integrations.django.PostludeMiddleware"
+
+if not settings.configured:
+    settings.configure(
+        SECRET_KEY="-" * 50,
+        ALLOWED_HOSTS=["*"],
+        INSTALLED_APPS=["books"],
+        DATABASES={
+            name: {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}
+            for name in ("default", "memory")
+        },
+        DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
+        SESSION_ENGINE="django.contrib.sessions.backends.cache",
+        USE_TZ=True,
+    )
+    django.setup()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def databases(tmp_path_factory):
+    """Make the tables, in a file and in memory."""
+    file = tmp_path_factory.mktemp("books") / "books.sqlite3"
+    connections["default"].settings_dict["TEST"]["NAME"] = str(file)
+    setup_test_environment()
+    made = setup_databases(verbosity=0, interactive=False)
+    yield
+    teardown_databases(made, verbosity=0)
+    teardown_test_environment()
+
+
+class Pages:
+    """A URL configuration: one view for every path, and error pages."""
+
+    def __init__(self, view, error_pages):
+        """Take the view, and the views of error pages by name."""
+        self.urlpatterns = [re_path("^.*$", view)]
+        vars(self).update(error_pages)
+
+
+@pytest.fixture
+def site():
+    """Serve a view at every path, with Postlude first in `MIDDLEWARE`."""
+    with contextlib.ExitStack() as stack:
+
+        def site(view, *middleware, error_pages=None, **options):
+            options.setdefault("MIDDLEWARE", [POSTLUDE, *middleware])
+            options["ROOT_URLCONF"] = Pages(view, error_pages or {})
+            stack.enter_context(override_settings(**options))
+
+        yield site
+
+
+class ByClient:
+    """Django's test client."""
+
+    sent = ()
+    on_loop = False
+
+    def __init__(self, events, watched):
+        """Take what is to be told and who tells."""
+
+    def __call__(self, path="/", method="GET"):
+        """Request a page, and read its body."""
+        client = Client(raise_request_exception=False)
+        response = client.generic(method, path)
+        return response.status_code, response.getvalue()
+
+
+class ByAsyncClient(ByClient):
+    """Django's asynchronous test client."""
+
+    on_loop = True
+
+    def __call__(self, path="/", method="GET"):
+        """Request a page, and read its body."""
+        return async_to_sync(self._get)(path, method)
+
+    async def _get(self, path, method):
+        client = AsyncClient(raise_request_exception=False)
+        response = await client.generic(method, path)
+        if getattr(response, "is_async", False):
+            return response.status_code, b"".join([part async for part in response])
+        return response.status_code, response.getvalue()
+
+
+class ByWSGI:
+    """Django's WSGI application, called as a server does."""
+
+    sent = ("last byte",)
+    on_loop = False
+
+    def __init__(self, events, watched):
+        """Take what is to be told and who tells."""
+        self._events = events
+
+    def __call__(self, path="/", method="GET"):
+        """Request a page, read and close it, and wait for its calls."""
+        started = []
+        environ = RequestFactory().generic(method, path).environ
+        response = get_wsgi_application()(environ, lambda *args: started.extend(args))
+        try:
+            body = b"".join(response)
+        finally:
+            self._events.append("last byte")
+            response.close()
+            postlude.drain()
+        return int(started[0].split()[0]), body
+
+
+class ByASGI:
+    """Django's ASGI application, called as a server without lifespan does."""
+
+    sent = ("last byte",)
+    on_loop = True
+
+    def __init__(self, events, watched):
+        """Take what is to be told and who tells."""
+        self._watched = watched
+
+    def __call__(self, path="/", method="GET"):
+        """Request a page, and return when the application has."""
+        return asyncio.run(
+            self._get(self._watched(get_asgi_application()), path, method)
+        )
+
+    async def _get(self, app, path, method):
+        transport = httpx.ASGITransport(app, client=("192.0.2.1", 50_001))
+        async with httpx.AsyncClient(transport=transport, base_url="http://x") as web:
+            response = await web.request(method, path)
+        return response.status_code, response.content
+
+
+WAYS = {
+    "client": ByClient,
+    "async-client": ByAsyncClient,
+    "wsgi": ByWSGI,
+    "asgi": ByASGI,
+}
+
+
+@pytest.fixture(params=WAYS)
+def get(request, events, watched):
+    """Request a page and wait for its calls, in each way there is.
+
+    `events` has its last byte where it can be seen: not with Django's test clients.
+    """
+    return WAYS[request.param](events, watched)
