@@ -1,5 +1,5 @@
 # Needs make and Python 3.11 or later; everything else is installed under build/.
-# PYTHON=... chooses the interpreter, ARGS="..." goes to pytest.
+# PYTHON=... chooses the interpreter, ARGS="..." goes to pytest and to the benchmarks.
 
 .DEFAULT_GOAL := help
 .SECONDARY:
@@ -38,7 +38,7 @@ lint: $(ENV)/lint/.installed ## check style, format and the directions of import
 	@PYTHONPATH=src $(ENV)/lint/bin/python $(ENV)/lint/bin/lint-imports --cache-dir build/import-linter
 
 bench: $(ENV)/bench/.postlude ## measure what defer costs, side by side with the same app without it
-	@$(call until_ctrl_c,$(ENV)/bench/bin/python -m benchmarks)
+	@$(call until_ctrl_c,$(ENV)/bench/bin/python -m benchmarks $(ARGS))
 
 wheel: $(WHEEL) ## build the wheel into build/wheel
 	@ls build/wheel/*.whl

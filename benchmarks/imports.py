@@ -57,7 +57,7 @@ class Import:
                 ),
                 Figure(
                     "import",
-                    f"asyncio or frameworks among them{what}",
+                    f"of them asyncio or frameworks{what}",
                     "packages",
                     (float(len(unwanted)),),
                     0,

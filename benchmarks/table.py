@@ -36,10 +36,10 @@ def show(console: Console, results: dict[str, Result]) -> None:
 def _table(figures: list[Figure]) -> Table:
     made = Table(box=SIMPLE_HEAD, header_style="dim", pad_edge=False)
     # The same widths for all measures, and 80 columns altogether.
-    made.add_column("", width=34)
-    for heading, width in (("figure", 8), ("min..max", 13), ("target", 7)):
+    made.add_column("", width=34, overflow="fold")
+    for heading, width in (("figure", 8), ("min..max", 12), ("target", 7)):
         made.add_column(heading, justify="right", width=width)
-    made.add_column("", width=7)
+    made.add_column("", width=8, no_wrap=True)
     server = ""
     for figure in figures:
         if figure.server != server:

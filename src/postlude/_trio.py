@@ -93,7 +93,7 @@ async def _run(scope: DeferScope, call: DeferredCall) -> None:
         with trio.move_on_after(call._timeout or float("inf")) as limit:
             # abandon_on_cancel: a time-out gives the thread up, as everywhere (D5).
             (result,) = await trio.to_thread.run_sync(
-                _boxed, scope, call, abandon_on_cancel=True, limiter=_own_limiter()
+                _boxed, [(scope, call)], abandon_on_cancel=True, limiter=_own_limiter()
             )
         if limit.cancelled_caught and _runner.give_up(call, "timed_out") is not None:
             _reporting.timed_out(scope, call, "is still running in its thread")
@@ -102,9 +102,16 @@ async def _run(scope: DeferScope, call: DeferredCall) -> None:
     scope.settled()
 
 
-def _boxed(scope: DeferScope, call: DeferredCall) -> tuple[Any]:
-    """Hide an awaitable result: trio takes it for a mistake of the caller's."""
-    return (_runner.execute(scope, call),)
+def _boxed(job: list[tuple[DeferScope, DeferredCall]]) -> tuple[Any]:
+    """Hide an awaitable result: trio takes it for a mistake of the caller's.
+
+    *job* is emptied: frames of trio's thread would keep the call in its traceback.
+    """
+    scope, call = job.pop()
+    try:
+        return (_runner.execute(scope, call),)
+    finally:
+        del call
 
 
 async def _await(scope: DeferScope, call: DeferredCall, awaitable: Any) -> None:
@@ -126,6 +133,7 @@ async def _await(scope: DeferScope, call: DeferredCall, awaitable: Any) -> None:
             _reporting.timed_out(scope, call, "was cancelled")
     else:
         _runner.conclude(call, error)
+    del scope, call, error  # as in _runner.execute()
 
 
 _limiter: trio.lowlevel.RunVar[trio.CapacityLimiter] = trio.lowlevel.RunVar("postlude")
