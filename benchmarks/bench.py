@@ -18,7 +18,7 @@ class Effort:
     rounds: int = 9
     """Rounds that count; one more goes before them to warm up."""
     cpu_seconds: int = 2
-    """Seconds that each app is under load in one round of `cpu`; whole ones, for wrk."""
+    """Seconds of load for each app in one round of `cpu`; whole ones, for wrk."""
     orders: int = 150
     """Requests to each app in one round of `last-byte`."""
     instructed: int = 400

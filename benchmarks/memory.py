@@ -35,8 +35,8 @@ class Memory:
     def run(self, bench: Bench) -> Result:
         """Take the measure, each round in a process of its own.
 
-        Contexts are trees, and the hashes of the variables, other ones in every process,
-        decide how many branches they need.
+        Contexts are trees, and the hashes of the variables, other ones in every
+        process, decide how many branches they need.
         """
         result = Result()
         for kind, label, target in KINDS:

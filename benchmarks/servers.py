@@ -82,8 +82,8 @@ class Server:
         if not least <= ran <= most:
             raise BenchmarkError(
                 f"The server {self.name!r} ran {ran} calls where {least} to {most} "
-                "were deferred. Usually calls are lost or run twice, which no benchmark "
-                "may hide. Run `make test`."
+                "were deferred. Usually calls are lost or run twice, which no "
+                "benchmark may hide. Run `make test`."
             )
 
 

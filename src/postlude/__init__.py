@@ -4,7 +4,7 @@ from postlude._call import DeferredCall
 from postlude._defer import current_scope, defer, defer_all, forget
 from postlude._outcome import Outcome
 from postlude._process import drain
-from postlude._reporting import failures
+from postlude._reporting import failure_store
 from postlude._scope import DeferScope
 from postlude._settings import Settings, configure, settings
 from postlude.exceptions import (
@@ -38,7 +38,7 @@ __all__ = [
     "defer",
     "defer_all",
     "drain",
-    "failures",
+    "failure_store",
     "forget",
     "settings",
 ]

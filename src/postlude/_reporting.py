@@ -20,7 +20,7 @@ watchers: tuple[Callable[[DeferredCall], object], ...] = ()
 """Who wants to see each failed call; the testing kit."""
 
 
-def failures() -> FailureStore:
+def failure_store() -> FailureStore:
     """Give the failure store of this process."""
     global _store
     if _store is None:
@@ -78,7 +78,7 @@ def _record(scope: DeferScope, call: DeferredCall, state: str) -> None:
     try:
         for see in watchers:
             see(call)
-        failures().add(FailureRecord.of(call, scope.describe(), state))
+        failure_store().add(FailureRecord.of(call, scope.describe(), state))
     except BaseException as exc:  # noqa: BLE001 - a failing store hurts nobody (E3)
         text = "the failure store failed; this failure is in the log only"
         say(logging.ERROR, text, exc_info=exc)

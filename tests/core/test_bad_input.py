@@ -12,7 +12,7 @@ from postlude import (
     PostludeError,
     defer,
     defer_all,
-    failures,
+    failure_store,
 )
 
 
@@ -118,7 +118,7 @@ def test_wrong_arguments_are_a_failure_at_run_time(unit, form):
     """Arguments that do not fit are recorded with the call's place, not raised (D2)."""
     calls = []
     unit(lambda: calls.append(defer(form(lambda: None), "one too many")))
-    (record,) = failures().list()
+    (record,) = failure_store().list()
     assert record.exception.startswith("TypeError(")
     assert record.site == calls[0].site
 

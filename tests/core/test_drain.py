@@ -10,13 +10,13 @@ import time
 import pytest
 from stage import ASGIServer, Gate, answering, replying, visit
 
-from postlude import DeferScope, configure, defer, drain, failures
+from postlude import DeferScope, configure, defer, drain, failure_store
 from postlude.wsgi import PostludeMiddleware
 
 PROGRAM = """
     import asyncio, logging, sys, threading, time
     from contextvars import copy_context
-    from postlude import DeferScope, configure, defer, failures
+    from postlude import DeferScope, configure, defer, failure_store
     logging.basicConfig(format="%(levelname)s %(message)s")
 
     def say(*words):
@@ -74,7 +74,7 @@ def test_what_is_left_after_the_grace_is_lost_by_name(logged):
     begun.wait()
     drain(0)
     assert [call.state for call in calls] == ["lost", "lost", "dropped"]
-    assert [(r.name, r.state, r.started is None) for r in failures().list()] == [
+    assert [(r.name, r.state, r.started is None) for r in failure_store().list()] == [
         ("running", "lost", False),
         ("waiting", "lost", True),
     ]
@@ -103,14 +103,14 @@ def test_the_default_grace_is_the_setting():
     begun.wait()
     drain()
     held.open()
-    assert [record.state for record in failures().list()] == ["lost"]
+    assert [record.state for record in failure_store().list()] == ["lost"]
 
 
 def test_drain_with_nothing_to_do_is_over():
     """`drain()` without calls returns, however much grace there is (D7)."""
     configure(grace=10**6)
     drain()
-    assert failures().list() == []
+    assert failure_store().list() == []
 
 
 async def test_drain_refuses_to_block_the_loop_that_must_run_the_calls():
@@ -177,7 +177,7 @@ async def test_the_lifespans_grace_ends_what_does_not_end(logged):
         await begun.wait()
     await cancelled.wait()
     assert [call.state for call in calls] == ["lost", "lost"]
-    assert [record.name for record in failures().list()] == ["endless", "waiting"]
+    assert [record.name for record in failure_store().list()] == ["endless", "waiting"]
     assert len(logged.texts(logging.ERROR)) == 2
 
 
@@ -348,7 +348,7 @@ def test_after_the_grace_the_program_ends_and_says_what_it_lost(script):
     )
     begun.wait()
     atexit.register(
-        lambda: say([(r.name, r.state) for r in failures().list()])
+        lambda: say([(r.name, r.state) for r in failure_store().list()])
     )
     """,
         POSTLUDE_GRACE="0.05",
@@ -435,5 +435,5 @@ def test_time_spent_is_in_the_record_of_a_lost_call():
     begun.wait()
     drain(0)
     held.open()
-    (record,) = failures().list()
+    (record,) = failure_store().list()
     assert before - 1 <= record.started <= record.ended <= time.time() + 1

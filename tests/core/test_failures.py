@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 from stage import ASGIServer, Boom, answering, replying, visit
 
-from postlude import DeferScope, _reporting, defer, drain, failures
+from postlude import DeferScope, _reporting, defer, drain, failure_store
 from postlude.failures import FailureRecord
 from postlude.wsgi import PostludeMiddleware
 
@@ -22,7 +22,7 @@ def record_of(fn, *args, **kwargs):
     """Let a call fail in a block, and give its record."""
     with DeferScope():
         defer(fn, *args, **kwargs)
-    (record,) = failures().list()
+    (record,) = failure_store().list()
     return record
 
 
@@ -45,7 +45,7 @@ def test_a_good_call_says_nothing(unit, form, logged):
     """What runs well is neither logged nor recorded (E1)."""
     unit(lambda: defer(form(list)))
     assert logged.records == []
-    assert failures().list() == []
+    assert failure_store().list() == []
 
 
 def test_the_record_has_all_that_is_known(form):
@@ -53,7 +53,7 @@ def test_the_record_has_all_that_is_known(form):
     before = time.time()
     with DeferScope():
         call = defer(form(fail), 1, key="value").named("mail")
-    (record,) = failures().list()
+    (record,) = failure_store().list()
     assert isinstance(record, FailureRecord)
     assert (record.id, record.name, record.site) == (call.id, "mail", call.site)
     assert record.function.startswith("stage.units:")
@@ -85,7 +85,7 @@ def test_the_function_is_named_by_module_and_qualname():
         defer(int, "x")
     here = f"{__name__}:"
     local = f"{here}test_the_function_is_named_by_module_and_qualname.<locals>."
-    assert [record.function for record in failures().list()] == [
+    assert [record.function for record in failure_store().list()] == [
         f"{here}fail",
         f"{here}fail",
         f"{local}Mailer",
@@ -107,7 +107,7 @@ async def test_the_unit_of_an_asgi_request_is_in_the_record():
     async with ASGIServer(app) as server:
         headers = [(b"accept", b"*/*"), (b"x-request-id", b"r-7")]
         await server.begin(method="POST", path="/orders/7", headers=headers)
-    (record,) = failures().list()
+    (record,) = failure_store().list()
     assert record.unit == {
         "method": "POST",
         "route": "/orders/{id}",
@@ -127,7 +127,7 @@ def test_the_unit_of_a_wsgi_request_is_in_the_record():
         HTTP_X_REQUEST_ID="r-7",
     )
     drain(20)
-    (record,) = failures().list()
+    (record,) = failure_store().list()
     assert record.unit == {
         "method": "POST",
         "route": None,
@@ -281,7 +281,7 @@ def test_a_repr_that_raises_is_no_second_failure():
     with DeferScope():
         defer(fail, Broken(), Worse(), one=[Broken()], two={1: Worse()})
         defer(seen.append, "next")
-    (record,) = failures().list()
+    (record,) = failure_store().list()
     assert seen == ["next"]
     kinds = {"*0": "Broken", "*1": "Worse", "one": "Broken", "two": "dict"}
     assert record.arguments.keys() == kinds.keys()
@@ -337,8 +337,8 @@ def test_records_are_given_oldest_first_and_can_be_forgotten():
     with DeferScope():
         for name in "abc":
             defer(fail).named(name)
-    store = failures()
+    store = failure_store()
     assert [record.name for record in store.list()] == ["a", "b", "c"]
     assert "3 of 1000" in repr(store)
     store.clear()
-    assert failures().list() == []
+    assert failure_store().list() == []

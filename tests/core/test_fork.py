@@ -9,7 +9,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks are POSIX
 PROGRAM = """
     import asyncio, logging, multiprocessing, os, sys, threading, warnings
     from contextvars import copy_context
-    from postlude import DeferScope, current_scope, defer, drain, failures
+    from postlude import DeferScope, current_scope, defer, drain, failure_store
     from postlude import _runner
     from postlude.wsgi import PostludeMiddleware
     logging.basicConfig(format="%(levelname)s %(message)s")
@@ -184,7 +184,7 @@ def test_a_child_defers_as_a_new_process_does(script, form):
         in_background(lambda: defer({form}, "background"))
         drain()
         asyncio.run(in_a_loop())
-        say("failures:", failures().list())
+        say("failures:", failure_store().list())
 
     fork(child)
     """
@@ -257,7 +257,7 @@ def test_a_fork_while_another_thread_defers_does_not_hang(script):
     stop.set()
     for thread in threads:
         thread.join()
-    say("ended", failures().list())
+    say("ended", failure_store().list())
     """
     )
     assert done.stdout.splitlines() == ["parent ended []"]

@@ -7,7 +7,7 @@ import threading
 import pytest
 from stage import ASGIServer, Boom, answering, replying, visit
 
-from postlude import DeferScope, defer, defer_all, drain, failures
+from postlude import DeferScope, defer, defer_all, drain, failure_store
 from postlude.wsgi import PostludeMiddleware
 
 
@@ -57,7 +57,7 @@ def test_the_next_call_runs_whatever_one_raises(unit, form, exception, logged):
     unit(body)
     assert seen == ["next"]
     assert [call.state for call in calls] == ["failed", "done"]
-    assert [record.id for record in failures().list()] == [calls[0].id]
+    assert [record.id for record in failure_store().list()] == [calls[0].id]
     assert len(logged.texts(logging.ERROR)) == 1
 
 
@@ -75,7 +75,7 @@ def test_the_others_of_a_group_run_whatever_one_raises(unit, form, exception):
 
     unit(body)
     assert seen == ["member", "after"]
-    assert len(failures().list()) == 2
+    assert len(failure_store().list()) == 2
 
 
 def test_many_failures_leave_the_threads_alive(own_threads):
@@ -90,7 +90,7 @@ def test_many_failures_leave_the_threads_alive(own_threads):
     for _ in range(3):
         visit(app)
         drain()
-    assert len(failures().list()) == 300
+    assert len(failure_store().list()) == 300
     assert len(workers) == 1
     assert workers <= {thread.ident for thread in threading.enumerate()}
 
@@ -184,7 +184,7 @@ def test_an_awaitable_that_breaks_is_a_failure(unit_on_asyncio):
 
     unit_on_asyncio(body)
     assert seen == ["next"]
-    assert len(failures().list()) == 2
+    assert len(failure_store().list()) == 2
 
 
 def test_wrong_arguments_fail_when_the_call_runs(unit, form):

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from stage import ASGIServer, Boom, Gate, answering, replying, settle, visit
 
-from postlude import DeferScope, _scope, _threads, defer, drain, failures
+from postlude import DeferScope, _scope, _threads, defer, drain, failure_store
 from postlude.wsgi import PostludeMiddleware
 
 
@@ -109,7 +109,7 @@ def test_a_late_failure_is_recorded_like_any_other(form):
 
     call = ended_unit().run(defer, form(fail))
     drain(20)
-    assert [record.id for record in failures().list()] == [call.id]
+    assert [record.id for record in failure_store().list()] == [call.id]
 
 
 @pytest.mark.parametrize("status", [200, 404])

@@ -7,7 +7,7 @@ from contextvars import copy_context
 import pytest
 from stage import ASGIServer, Boom, Gate, answering, settle
 
-from postlude import DeferScope, NoScopeWarning, defer, drain, failures
+from postlude import DeferScope, NoScopeWarning, defer, drain, failure_store
 from postlude._arunner import runner_for
 from postlude.asgi import PostludeMiddleware
 
@@ -102,7 +102,7 @@ def test_a_loop_that_is_closed_with_calls_pending_loses_none(loop, form):
     loop.close()
     drain(20)
     assert seen == [0, 1, 2]
-    assert failures().list() == []
+    assert failure_store().list() == []
 
 
 def test_a_loop_that_is_stopped_is_run_on_by_the_drain(loop, form):
@@ -139,7 +139,7 @@ def test_a_call_cut_off_by_its_loop_is_lost_with_a_record(loop):
     loop.close()
     drain(20)
     assert seen == ["next"]
-    assert [(r.name, r.state) for r in failures().list()] == [("cut off", "lost")]
+    assert [(r.name, r.state) for r in failure_store().list()] == [("cut off", "lost")]
 
 
 def test_a_thread_goes_on_when_its_unit_has_lost_the_loop(loop, form):
@@ -204,7 +204,7 @@ def test_asyncio_run_waits_for_a_late_call(form):
 
     asyncio.run(main())
     assert seen == [1, 2]
-    assert failures().list() == []
+    assert failure_store().list() == []
 
 
 def test_asyncio_run_waits_for_a_call_that_is_running():
@@ -224,7 +224,7 @@ def test_asyncio_run_waits_for_a_call_that_is_running():
 
     asyncio.run(main())
     assert seen == ["ended"]
-    assert failures().list() == []
+    assert failure_store().list() == []
 
 
 def test_asyncio_run_waits_for_a_call_that_is_running_without_a_unit():
@@ -283,7 +283,7 @@ def test_a_cancelled_request_cancels_no_call():
 
     asyncio.run(main())
     assert seen == ["ended"]
-    assert failures().list() == []
+    assert failure_store().list() == []
 
 
 def test_a_cancelled_block_cancels_no_call():
@@ -312,7 +312,7 @@ def test_a_cancelled_block_cancels_no_call():
 
     asyncio.run(main())
     assert seen == ["ended", "next"]
-    assert failures().list() == []
+    assert failure_store().list() == []
 
 
 def test_a_failing_main_loses_no_call(form):

@@ -16,7 +16,7 @@ from postlude import (
     current_scope,
     defer,
     defer_all,
-    failures,
+    failure_store,
     forget,
 )
 
@@ -119,7 +119,7 @@ def test_such_a_call_fails_like_any_other(form):
 
     call = defer(form(fail))
     assert call.state == "failed"
-    assert [record.id for record in failures().list()] == [call.id]
+    assert [record.id for record in failure_store().list()] == [call.id]
 
 
 @once

@@ -2,7 +2,7 @@
 
 import pytest
 
-from postlude import Settings, SettingsError, configure, failures, settings
+from postlude import Settings, SettingsError, configure, failure_store, settings
 from postlude import _settings as internal
 from postlude.asgi import PostludeMiddleware as ASGIMiddleware
 from postlude.wsgi import PostludeMiddleware as WSGIMiddleware
@@ -209,4 +209,4 @@ def test_the_store_keeps_as_many_records_as_set(unit):
             defer(fail).named(name)
 
     unit(body)
-    assert [record.name for record in failures().list()] == ["b", "c"]
+    assert [record.name for record in failure_store().list()] == ["b", "c"]

@@ -7,7 +7,15 @@ import threading
 import pytest
 from stage import Gate, replying, visit
 
-from postlude import DeferScope, _arunner, configure, defer, defer_all, drain, failures
+from postlude import (
+    DeferScope,
+    _arunner,
+    configure,
+    defer,
+    defer_all,
+    drain,
+    failure_store,
+)
 from postlude.wsgi import PostludeMiddleware
 
 SHORT = 0.01
@@ -33,7 +41,9 @@ def test_an_async_call_is_cancelled(unit_on_asyncio, logged):
     unit_on_asyncio(body)
     assert seen == ["cancelled", "next"]
     assert (calls[0].state, calls[0].reason) == ("timed_out", None)
-    assert [(r.id, r.state) for r in failures().list()] == [(calls[0].id, "timed_out")]
+    assert [(r.id, r.state) for r in failure_store().list()] == [
+        (calls[0].id, "timed_out")
+    ]
     (text,) = logged.texts(logging.ERROR)
     assert text.startswith("deferred call endless timed out after 0.01 s")
     assert calls[0].site in text
@@ -71,7 +81,7 @@ def test_an_awaited_result_is_cancelled_too(unit_on_asyncio):
 
     unit_on_asyncio(body)
     assert seen == ["next"]
-    assert [record.state for record in failures().list()] == ["timed_out"]
+    assert [record.state for record in failure_store().list()] == ["timed_out"]
 
 
 def test_a_call_that_ignores_its_cancellation_is_left_behind(monkeypatch, logged):
@@ -122,7 +132,7 @@ def test_a_sync_call_is_abandoned_and_reported_while_it_runs(unit, logged):
     over.wait()
     logged.wait_for("deferred call blocked, given up as timed_out, has ended after all")
     assert calls[0].state == "timed_out"
-    assert [record.state for record in failures().list()] == ["timed_out"]
+    assert [record.state for record in failure_store().list()] == ["timed_out"]
 
 
 def test_an_abandoned_call_that_fails_later_changes_nothing(logged):
@@ -139,7 +149,7 @@ def test_an_abandoned_call_that_fails_later_changes_nothing(logged):
     held.open()
     logged.wait_for("has ended after all")
     assert call.state == "timed_out"
-    assert len(failures().list()) == 1
+    assert len(failure_store().list()) == 1
 
 
 def test_a_call_within_its_time_is_not_touched(unit, form):
@@ -148,7 +158,7 @@ def test_a_call_within_its_time_is_not_touched(unit, form):
     calls = []
     unit(lambda: calls.append(defer(form(seen.append), 1).timeout(15)))
     assert (seen, calls[0].state) == ([1], "done")
-    assert failures().list() == []
+    assert failure_store().list() == []
 
 
 def test_members_of_a_group_have_their_own_time(unit_on_asyncio):
@@ -168,7 +178,7 @@ def test_members_of_a_group_have_their_own_time(unit_on_asyncio):
     unit_on_asyncio(body)
     held.open()
     assert seen == ["member", "next"]
-    assert [record.state for record in failures().list()] == ["timed_out"] * 2
+    assert [record.state for record in failure_store().list()] == ["timed_out"] * 2
 
 
 def test_stuck_threads_are_replaced(own_threads):
@@ -244,5 +254,5 @@ def test_a_timed_out_call_is_not_waited_for_at_the_end(own_threads):
     held = Gate()
     visit(PostludeMiddleware(replying(lambda: defer(held.wait).timeout(SHORT))))
     drain(15)
-    assert [record.state for record in failures().list()] == ["timed_out"]
+    assert [record.state for record in failure_store().list()] == ["timed_out"]
     held.open()

@@ -3,7 +3,7 @@
 import pytest
 from stage import ASGIServer, answering
 
-from postlude import TooLateError, defer, failures
+from postlude import TooLateError, defer, failure_store
 
 CHANGES = {
     "set": lambda session: session.__setitem__("user", 2),
@@ -42,4 +42,4 @@ async def test_a_session_is_sealed_when_the_response_has_left(form, change):
     assert text.startswith("A deferred call changed the session, but the response has")
     assert "Nothing would ever store or send the change." in text
     assert "Make the change in the request, before the answer" in text
-    assert len(failures().list()) == 1
+    assert len(failure_store().list()) == 1

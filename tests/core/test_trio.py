@@ -9,7 +9,7 @@ import trio
 import trio.lowlevel
 from stage import Boom, Gate, answering
 
-from postlude import DeferScope, configure, current_scope, defer, drain, failures
+from postlude import DeferScope, configure, current_scope, defer, drain, failure_store
 from postlude.asgi import PostludeMiddleware
 
 who: ContextVar[str] = ContextVar("who", default="nobody")
@@ -134,7 +134,7 @@ def test_an_async_call_has_its_time():
     trio.run(main)
     assert seen == ["cancelled", "next"]
     assert calls[0].state == "timed_out"
-    assert [record.state for record in failures().list()] == ["timed_out"]
+    assert [record.state for record in failure_store().list()] == ["timed_out"]
 
 
 def test_cancelling_the_block_cancels_no_call():

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from stage import ASGIServer, Boom, Gate, answering, replying, visit
 
-from postlude import DeferScope, Outcome, configure, defer, failures
+from postlude import DeferScope, Outcome, configure, defer, failure_store
 from postlude.asgi import PostludeMiddleware as ASGIMiddleware
 from postlude.wsgi import PostludeMiddleware as WSGIMiddleware
 
@@ -277,7 +277,7 @@ def test_a_condition_that_raises_fails_its_call(unit, form, exception):
     assert seen == ["next"]
     assert [call.state for call in calls] == ["failed", "done"]
     assert isinstance(calls[0].exception, exception)
-    assert [record.id for record in failures().list()] == [calls[0].id]
+    assert [record.id for record in failure_store().list()] == [calls[0].id]
 
 
 def test_each_call_ends_in_one_state(unit):

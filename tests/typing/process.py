@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Literal, assert_type
 
-from postlude import Settings, configure, drain, failures, settings
+from postlude import Settings, configure, drain, failure_store, settings
 from postlude.failures import FailureRecord, FailureStore
 
 # -- what is right ------------------------------------------------------------
@@ -20,7 +20,7 @@ drain()
 drain(2.5)
 drain(grace=None)
 
-store = failures()
+store = failure_store()
 assert_type(store, FailureStore)
 assert_type(store.list(), Iterable[FailureRecord])
 for record in store.list():

@@ -9,7 +9,7 @@ from django.core.asgi import get_asgi_application
 from django.http import HttpResponse
 from django.utils import translation
 
-from postlude import defer, failures
+from postlude import defer, failure_store
 
 request_id = ContextVar("request_id", default="none")
 
@@ -143,6 +143,6 @@ def test_the_record_names_the_request(site, get, reported):
     site(view)
     get("/orders/7")
     assert len(reported()) == 1
-    unit = list(failures().list())[-1].unit
+    unit = list(failure_store().list())[-1].unit
     assert (unit["method"], unit["path"], unit["status"]) == ("GET", "/orders/7", 200)
     assert unit["route"] == "^.*$"

@@ -5,7 +5,7 @@ from fastapi import APIRouter, Body, FastAPI, HTTPException
 from fastapi.responses import StreamingResponse
 from fastapi.testclient import TestClient
 
-from postlude import SettingsError, defer, failures
+from postlude import SettingsError, defer, failure_store
 from postlude.integrations.fastapi import install
 
 
@@ -182,7 +182,7 @@ def test_the_record_names_the_request(kind, app, client, reported):
 
     client(app).get(f"/{kind}/7", headers={"X-Request-Id": "abc"})
     assert len(reported()) == 1
-    assert list(failures().list())[-1].unit == {
+    assert list(failure_store().list())[-1].unit == {
         "method": "GET",
         "path": f"/{kind}/7",
         "route": f"/{kind}/{{number}}",

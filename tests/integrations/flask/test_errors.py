@@ -2,7 +2,7 @@ import pytest
 from flask import Response, abort, redirect, stream_with_context
 from werkzeug.exceptions import InternalServerError
 
-from postlude import defer, failures
+from postlude import defer, failure_store
 
 
 class OutOfStockError(Exception):
@@ -167,7 +167,7 @@ def test_the_record_names_the_request(app, client, reported):
         return "ok"
 
     client.get("/orders/7", headers={"X-Request-Id": "abc"})
-    record = list(failures().list())[-1]
+    record = list(failure_store().list())[-1]
     assert len(reported()) == 1
     assert record.unit == {
         "method": "GET",
