@@ -42,8 +42,8 @@ ON_STARLETTE = (
     Variant("wrapped, one async no-op", "async1", "wrap", 1, 1.25),
     Variant("wrapped, one sync no-op", "sync1", "wrap", 1, 1.30),
     Variant("wrapped, four sync no-ops", "sync4", "wrap", 4, 1.35),
-    Variant("Starlette's own task, async", "background-async", "", 1),
-    Variant("Starlette's own task, sync", "background-sync", "", 1),
+    Variant("Starlette's task, async", "background-async", "", 1),
+    Variant("Starlette's task, sync", "background-sync", "", 1),
 )
 ON_FLASK = (BARE, AGAIN, Variant("installed, unused", "unused", "install", 0, 1.03))
 APPS = (

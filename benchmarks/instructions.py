@@ -74,7 +74,7 @@ class Instructions:
             result.figures.append(_figure(drive, "bare", base))
             for variant in others:
                 added = _per_request(bench, drive, variant) - base
-                label = f"added by {variant.label}"
+                label = f"+ {variant.label}"
                 result.figures.append(_figure(drive, label, added))
         return result
 

@@ -17,7 +17,7 @@ ABOUT = {
     "cpu": "CPU time per request, divided by that of the bare app",
     "import": "what `import postlude` loads",
     "memory": "what a pending call occupies",
-    "instructions": "instructions per request on the app's side, server left away",
+    "instructions": "instructions per request, the app's side only (+: more than bare)",
 }
 MET = {True: "[green]met[/]", False: "[red]not met[/]", None: ""}
 
@@ -36,8 +36,8 @@ def show(console: Console, results: dict[str, Result]) -> None:
 def _table(figures: list[Figure]) -> Table:
     made = Table(box=SIMPLE_HEAD, header_style="dim", pad_edge=False)
     # The same widths for all measures, and 80 columns altogether.
-    made.add_column("", width=34, overflow="fold")
-    for heading, width in (("figure", 8), ("min..max", 12), ("target", 7)):
+    made.add_column("", width=33, overflow="fold")
+    for heading, width in (("figure", 8), ("min..max", 13), ("target", 7)):
         made.add_column(heading, justify="right", width=width)
     made.add_column("", width=8, no_wrap=True)
     server = ""

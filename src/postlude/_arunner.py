@@ -50,7 +50,9 @@ class LoopRunner:
     def resume(self, scope: DeferScope, delay: float = 0.0) -> None:
         """Run what *scope* has pending, from the next millisecond on. Any thread."""
         if _process.admit(scope, self):
-            self._soon(scope, self._enqueue, scope, delay)
+            scope.on_loop = True
+            if not self._soon(self._enqueue, scope, delay):
+                self._leave_to_fallback(scope).resume(scope, delay)
 
     def end(self, scope: DeferScope) -> None:
         """End a unit and run its calls: `scope.end()` on the loop's own thread.
@@ -61,6 +63,7 @@ class LoopRunner:
             return
         if not self.lifespans:
             self._keep(scope)
+        scope.on_loop = True
         self._batch.append(scope)
         if self._timer is None:
             self._timer = self.loop.call_later(self._pause, self._flush)
@@ -83,7 +86,7 @@ class LoopRunner:
 
     def step(self, scope: DeferScope, delay: float) -> None:
         """Begin what a unit has next, *delay* seconds from now. Any thread."""
-        self._soon(scope, self.loop.call_later, delay, self._step, scope)
+        self._soon(self.loop.call_later, delay, self._step, scope)
 
     def _flush(self) -> None:
         batch, self._batch, self._timer = self._batch, [], None
@@ -93,6 +96,7 @@ class LoopRunner:
     def _step(self, scope: DeferScope) -> None:
         """Begin what the unit has next; the caller holds it."""
         if scope.starts_in_thread():
+            scope.on_loop = False
             _threads.threads().submit(scope)
         elif self._backlog or len(self._tasks) >= settings().concurrency:
             self._backlog.append((scope, None, None))
@@ -162,7 +166,9 @@ class LoopRunner:
         self, scope: DeferScope, call: DeferredCall, awaitable: Any = None
     ) -> None:
         """Begin an async call, or await what a sync one returned. Any thread."""
-        self._soon(scope, self._start, scope, call, awaitable)
+        scope.on_loop = True
+        if not self._soon(self._start, scope, call, awaitable):
+            self._leave_to_fallback(scope).start(scope, call, awaitable)
 
     def _start(self, scope: DeferScope, call: DeferredCall, awaitable: Any) -> None:
         if len(self._tasks) >= settings().concurrency:
@@ -259,28 +265,43 @@ class LoopRunner:
 
     # -- the loop's end -----------------------------------------------------
 
-    def _soon(self, scope: DeferScope, step: Callable[..., object], *args: Any) -> None:
-        """Do *step* on the loop: now if this is its thread, else as soon as it can."""
+    def _soon(self, step: Callable[..., object], *args: Any) -> bool:
+        """Do *step* on the loop: now if this is its thread, else as soon as it can.
+
+        False if the loop is closed, and nothing was done.
+        """
         try:
             here = asyncio.get_running_loop() is self.loop
         except RuntimeError:
             here = False
         if here:
             step(*args)
-            return
+            return True
         try:
             self.loop.call_soon_threadsafe(step, *args)
-        except RuntimeError:  # the loop is closed
-            self._move(scope)
+        except RuntimeError:
+            return False
+        return True
+
+    def _leave_to_fallback(self, scope: DeferScope) -> Runner:
+        """Let the rest of a unit run in the background: its loop is no more."""
+        self.active.pop(scope, None)
+        scope.runner = fallback = _process.fallback
+        scope.on_loop = False
+        fallback.active[scope] = scope.pending
+        return fallback
 
     def _move(self, scope: DeferScope) -> None:
-        """Run the rest of a unit in the background: its loop is no more."""
+        """Move a unit of a closed loop; a thread that holds it goes on by itself."""
+        free = scope.on_loop
         for call in [c for c in self._tasks if _runner.running.get(c) is scope]:
+            del self._tasks[call]
             if _runner.give_up(call, "lost") is not None:
                 _reporting.lost(scope, call, "its event loop was closed")
-        self.active.pop(scope, None)
-        scope.runner = _process.fallback
-        _process.fallback.resume(scope)
+                free = scope.settled()
+        fallback = self._leave_to_fallback(scope)
+        if free:
+            fallback.resume(scope)
 
     def reap(self) -> None:
         """If the loop was closed with calls pending, run them in the background."""

@@ -72,6 +72,7 @@ class DeferScope:
     runner: Runner | None = None
     wake: Event | None = None
     stay = False
+    on_loop = False
 
     forks = 0
     """How often this process was forked off. A unit that is older than that is its

@@ -127,7 +127,9 @@ def test_a_sync_call_is_abandoned_and_reported_while_it_runs(unit, logged):
     unit(body)
     assert seen == ["timed_out"]
     (text,) = logged.texts(logging.ERROR)
-    assert text.startswith("deferred call blocked timed out after 0.01 s and is still")
+    assert text.startswith(
+        "deferred call blocked timed out after 0.01 s and is still running in its thread"
+    )
     held.open()
     over.wait()
     logged.wait_for("deferred call blocked, given up as timed_out, has ended after all")

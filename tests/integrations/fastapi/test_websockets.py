@@ -4,8 +4,13 @@ from typing import Annotated
 
 import pytest
 from fastapi import Depends, WebSocket, WebSocketDisconnect, WebSocketException
+from starlette.testclient import WebSocketTestSession
 
 from postlude import DeferScope, defer
+
+# Older ones (Starlette 0.40) leave a session while its endpoint still runs; what they
+# wait for, with a lifespan, is the end of the client.
+CLIENT_WAITS = not hasattr(WebSocketTestSession, "should_close")
 
 
 async def note(events, what):
@@ -79,7 +84,9 @@ def test_calls_have_run_when_the_session_is_left(lives, app, client, events):
             running.websocket_connect("/") as session,
         ):
             session.receive_text()
-        assert events == ["call", "next"]
+        if CLIENT_WAITS:
+            assert events == ["call", "next"]
+    assert events == ["call", "next"]
 
 
 def test_an_endpoint_that_only_reads_ends_well(app, client, events):

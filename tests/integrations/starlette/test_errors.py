@@ -193,21 +193,21 @@ def test_an_exception_after_the_start_is_a_failure(
     application, client, events, defer_both
 ):
     """A body that breaks in the middle fails the unit, whatever its status (C1)."""
-    error = OutOfStockError()
 
     async def body():
         yield b"begun"
         defer_both()
-        raise error
+        raise OutOfStockError
 
     async def endpoint(request):
         return StreamingResponse(body())
 
-    with pytest.raises(OutOfStockError):
+    # Starlette 0.40 lets the group of its tasks through.
+    with pytest.raises((OutOfStockError, ExceptionGroup)) as raised:
         client(application(Route("/", endpoint))).get("/")
     assert events == ["always"]
     assert defer_both.plain.reason == "outcome"
-    assert defer_both.always.outcome.exception is error
+    assert defer_both.always.outcome.exception is raised.value
 
 
 def test_a_failing_call_leaves_the_answer_alone(application, client, events, reported):
