@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 KINDS = (
     ("empty", "one unit, empty context", 1024),
     ("variables", "one unit, 10 variables each", None),
-    ("units", "an ASGI request of its own each", None),
+    ("units", "a request each, unit included", None),
 )
 
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+# Its cache belongs with everything else that is built, not into somebody's home.
+os.environ.setdefault("MPLCONFIGDIR", str(Path("build/bench/matplotlib").resolve()))
 
 import matplotlib as mpl
 from matplotlib import pyplot as plt
@@ -10,8 +15,6 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from benchmarks.figures import Figure, Result
 
 mpl.use("Agg")  # no window

@@ -51,6 +51,7 @@ class DeferredCall:
     _name: str | None = None
     _rule: Callable[[Outcome], object] | None = None
     _timeout: float | None = None
+    _thread: int | None = None
     _after_commit = True
     _grouped: object = None
 

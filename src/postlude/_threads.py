@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from contextvars import Context
 from queue import SimpleQueue
-from threading import current_thread
+from threading import current_thread, get_ident
 from typing import TYPE_CHECKING, Any
 
 from postlude import _reporting, _runner
@@ -41,6 +41,7 @@ class Threads:
         self._size = 0
         self._idle = 0
         self._stuck = 0
+        self._members: set[int] = set()
         self._watch: threading.Thread | None = None
         self._watched = threading.Event()
         self.parked = True
@@ -77,6 +78,7 @@ class Threads:
         self._tokens.put(None)
 
     def _work(self) -> None:
+        self._members.add(get_ident())
         while self._tokens.get() is None:
             self._waking = False
             while (item := self._next()) is not None:
@@ -91,6 +93,7 @@ class Threads:
                     logger.exception("Postlude failed in %s", current_thread().name)
                     stays = True
                 if not stays:
+                    self._members.discard(get_ident())
                     return
                 del item, scope, call  # an idle thread keeps nothing alive
 
@@ -167,9 +170,10 @@ class Threads:
         """Abandon a sync call at its time-out; its thread ends when the call does."""
         if _runner.give_up(call, "timed_out") is None:
             return
-        with self._lock:
-            self._stuck += 1
-        _reporting.timed_out(scope, call, "is still _runner.running in its thread")
+        if call._thread in self._members:
+            with self._lock:
+                self._stuck += 1
+        _reporting.timed_out(scope, call, "is still running in its thread")
         if scope.settled():
             self.submit(scope)
 
@@ -185,6 +189,7 @@ def run_unit(scope: DeferScope, call: DeferredCall | None) -> bool:
         pool.watch_over()
     if call is not None:
         if call._timeout is not None:
+            call._thread = get_ident()
             pool.watch_over()
         result = _runner.execute(scope, call)
         if result is not True:
@@ -196,6 +201,7 @@ def run_unit(scope: DeferScope, call: DeferredCall | None) -> bool:
             spread(scope, batch)
             return True
         if batch._timeout is not None:
+            batch._thread = get_ident()
             pool.watch_over()
         result = _runner.execute(scope, batch)
         if result is not True:
