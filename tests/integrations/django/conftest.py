@@ -22,6 +22,7 @@ from django.test.utils import (
 from django.urls import re_path
 
 import postlude
+from postlude import asgi, wsgi
 
 sys.path.insert(0, str(Path(__file__).with_name("probes")))
 
@@ -116,6 +117,8 @@ class ByWSGI:
     sent = ("last byte",)
     on_loop = False
 
+    application = staticmethod(get_wsgi_application)
+
     def __init__(self, events, watched):
         """Take what is to be told and who tells."""
         self._events = events
@@ -124,7 +127,8 @@ class ByWSGI:
         """Request a page, read and close it, and wait for its calls."""
         started = []
         environ = RequestFactory().generic(method, path).environ
-        response = get_wsgi_application()(environ, lambda *args: started.extend(args))
+        environ["SERVER_SOFTWARE"] = "a server/1.0"
+        response = self.application()(environ, lambda *args: started.extend(args))
         try:
             body = b"".join(response)
         finally:
@@ -140,15 +144,16 @@ class ByASGI:
     sent = ("last byte",)
     on_loop = True
 
+    application = staticmethod(get_asgi_application)
+
     def __init__(self, events, watched):
         """Take what is to be told and who tells."""
         self._watched = watched
 
     def __call__(self, path="/", method="GET"):
         """Request a page, and return when the application has."""
-        return asyncio.run(
-            self._get(self._watched(get_asgi_application()), path, method)
-        )
+        app = self._watched(self.application())
+        return asyncio.run(self._get(app, path, method))
 
     async def _get(self, app, path, method):
         transport = httpx.ASGITransport(app, client=("192.0.2.1", 50_001))
@@ -157,11 +162,29 @@ class ByASGI:
         return response.status_code, response.content
 
 
+class ByWrappedWSGI(ByWSGI):
+    """The same, inside Postlude's own WSGI middleware."""
+
+    def application(self):
+        """Make the application."""
+        return wsgi.PostludeMiddleware(get_wsgi_application())
+
+
+class ByWrappedASGI(ByASGI):
+    """The same, inside Postlude's own ASGI middleware."""
+
+    def application(self):
+        """Make the application."""
+        return asgi.PostludeMiddleware(get_asgi_application())
+
+
 WAYS = {
     "client": ByClient,
     "async-client": ByAsyncClient,
     "wsgi": ByWSGI,
+    "wsgi-wrapped": ByWrappedWSGI,
     "asgi": ByASGI,
+    "asgi-wrapped": ByWrappedASGI,
 }
 
 

@@ -91,7 +91,9 @@ def test_calls_have_the_language_of_their_request(kind, site, get, events):
 
 
 @both_kinds
-@pytest.mark.parametrize("get", ["wsgi", "asgi"], indirect=True)
+@pytest.mark.parametrize(
+    "get", ["wsgi", "wsgi-wrapped", "asgi", "asgi-wrapped"], indirect=True
+)
 def test_sync_calls_run_in_threads_of_their_own(kind, site, get):
     """On a server, sync calls run in Postlude's threads (D3)."""
     names = []

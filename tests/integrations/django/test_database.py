@@ -11,7 +11,9 @@ from django.http import HttpResponse
 from harness.wire import TIMEOUT
 from postlude import defer
 
-pytestmark = pytest.mark.parametrize("get", ["wsgi", "asgi"], indirect=True)
+pytestmark = pytest.mark.parametrize(
+    "get", ["wsgi", "wsgi-wrapped", "asgi", "asgi-wrapped"], indirect=True
+)
 
 
 @pytest.fixture(autouse=True)

@@ -1,49 +1,16 @@
 """A8: Django's middleware inside the middleware of the protocol."""
 
 import asyncio
-import io
 
-import httpx
 import pytest
 from django.core.asgi import get_asgi_application
-from django.core.wsgi import get_wsgi_application
-from django.http import FileResponse, HttpResponse, StreamingHttpResponse
-from django.test import RequestFactory
+from django.http import HttpResponse
 
-from postlude import asgi, current_scope, defer, drain, wsgi
+from postlude import asgi, current_scope, defer
 
-
-@pytest.fixture(params=["wsgi", "asgi"])
-def get(request, events, watched, lifespan):
-    """Request a page of Django's application inside Postlude's middleware."""
-
-    def get_by_wsgi():
-        app = wsgi.PostludeMiddleware(get_wsgi_application())
-        started = []
-        environ = RequestFactory().get("/").environ
-        environ["SERVER_SOFTWARE"] = "a server"
-        response = app(environ, lambda *args: started.extend(args))
-        try:
-            body = b"".join(response)
-        finally:
-            events.append("last byte")
-            response.close()
-            drain()
-        return int(started[0].split()[0]), body
-
-    async def get_by_asgi():
-        app = watched(asgi.PostludeMiddleware(get_asgi_application()))
-        transport = httpx.ASGITransport(app, client=("192.0.2.1", 50_001))
-        async with (
-            lifespan(app),
-            httpx.AsyncClient(transport=transport, base_url="http://x") as web,
-        ):
-            response = await web.get("/")
-        return response.status_code, response.content
-
-    if request.param == "wsgi":
-        return get_by_wsgi
-    return lambda: asyncio.run(get_by_asgi())
+wrapped = pytest.mark.parametrize(
+    "get", ["wsgi-wrapped", "asgi-wrapped"], indirect=True
+)
 
 
 async def note(events, what):
@@ -66,6 +33,7 @@ def views(act):
 both_kinds = pytest.mark.parametrize("kind", ["sync", "async"])
 
 
+@wrapped
 @both_kinds
 def test_calls_run_once(kind, site, get, events):
     """Installed twice, each call runs once (A8)."""
@@ -84,6 +52,7 @@ def test_calls_run_once(kind, site, get, events):
     assert type(units[0]).__name__ == "Exchange"
 
 
+@wrapped
 @both_kinds
 @pytest.mark.parametrize("middleware", [True, False])
 def test_an_exception_is_the_units(middleware, kind, site, get, events):
@@ -105,6 +74,7 @@ def test_an_exception_is_the_units(middleware, kind, site, get, events):
     assert outcome.exception is (error if middleware else None)
 
 
+@wrapped
 @both_kinds
 def test_without_djangos_middleware(kind, site, get, events):
     """The protocol's middleware alone runs the calls of views too (A1)."""
@@ -117,40 +87,6 @@ def test_without_djangos_middleware(kind, site, get, events):
     site(views(act)[kind], MIDDLEWARE=[])
     get()
     assert events == ["last byte", "sync", "async"]
-
-
-def test_the_body_of_a_stream_may_defer(site, get, events):
-    """What a streamed body defers joins the outer unit (A1, B1)."""
-
-    def parts():
-        for number in range(3):
-            defer(events.append, number)
-            yield f"{number}"
-
-    async def async_parts():
-        for part in parts():
-            yield part
-
-    def view(request):
-        body = async_parts() if hasattr(request, "scope") else parts()
-        return StreamingHttpResponse(body)
-
-    site(view)
-    assert get() == (200, b"012")
-    assert events == ["last byte", 0, 1, 2]
-
-
-@pytest.mark.filterwarnings("ignore:StreamingHttpResponse must consume:Warning")
-def test_calls_follow_a_file(site, get, events):
-    """Calls run after the last part of a `FileResponse` (B1)."""
-
-    def view(request):
-        defer(events.append, "call")
-        return FileResponse(io.BytesIO(b"x" * 300_000), content_type="text/plain")
-
-    site(view)
-    assert get() == (200, b"x" * 300_000)
-    assert events == ["last byte", "call"]
 
 
 async def test_the_lifespan_drains(site, remote, lifespan, events):

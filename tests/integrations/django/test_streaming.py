@@ -55,7 +55,9 @@ def test_the_body_of_a_stream_may_defer(view, get, get_stream, events):
     assert events == ["end", *get.sent, "view", *CALLS]
 
 
-@pytest.mark.parametrize("get", ["client", "async-client", "wsgi"], indirect=True)
+@pytest.mark.parametrize(
+    "get", ["client", "async-client", "wsgi", "wsgi-wrapped"], indirect=True
+)
 def test_a_body_that_breaks_is_a_failure(get, get_stream, events):
     """A stream that raises in the middle fails its unit, whatever its status (C1)."""
     calls = []
