@@ -71,6 +71,8 @@ class DeferScope:
     _finished: tuple[Callable[[], object], ...] = ()
     runner: Runner | None = None
     wake: Event | None = None
+    route: str | None = None
+    """Set by a framework that knows which of its routes the request took."""
     stay = False
     on_loop = False
 

@@ -372,7 +372,7 @@ class Exchange(DeferScope):
         return {
             "method": scope.get("method", "WEBSOCKET"),
             "path": scope.get("path"),
-            "route": getattr(scope.get("route"), "path", None),
+            "route": self.route or getattr(scope.get("route"), "path", None),
             "status": self._status,
             "request_id": ids[0].decode("latin-1") if ids else None,
         }

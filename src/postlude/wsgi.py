@@ -115,8 +115,6 @@ class Exchange(DeferScope):
     runner = background
     _status: int | None = None
     _cut = False
-    route: str | None = None
-    """Set by a framework that knows it; PEP 3333 has no routes."""
     _headers: Iterable[tuple[str, str]] = ()
     _unit: dict[str, object] = {}  # noqa: RUF012 - replaced, never changed
 

@@ -90,7 +90,7 @@ def test_what_is_left_after_the_grace_is_lost_by_name(logged):
     assert calls[0].state == "lost"
 
 
-def test_the_default_grace_is_the_setting():
+def test_the_default_grace_is_the_setting(logged):
     """Without an argument `drain()` has the grace of the settings (D7)."""
     configure(grace=0)
     held, begun = Gate(), Gate()
@@ -103,6 +103,7 @@ def test_the_default_grace_is_the_setting():
     begun.wait()
     drain()
     held.open()
+    logged.wait_for("has ended after all")
     assert [record.state for record in failure_store().list()] == ["lost"]
 
 
@@ -273,6 +274,7 @@ def test_calls_at_exit_may_use_thread_pools(script):
         PROGRAM
         + """
     from concurrent.futures import ThreadPoolExecutor
+    from postlude import drain
     # Python 3.12 starts no thread once it shuts down: those of the pools are there.
     pool = ThreadPoolExecutor()
     pool.submit(list).result()
@@ -426,7 +428,7 @@ def test_a_stopped_loop_is_drained_at_exit(script):
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_time_spent_is_in_the_record_of_a_lost_call():
+def test_time_spent_is_in_the_record_of_a_lost_call(logged):
     """A record has Unix times: when the call began and when it was given up (E1)."""
     held, begun = Gate(), Gate()
 
@@ -439,5 +441,6 @@ def test_time_spent_is_in_the_record_of_a_lost_call():
     begun.wait()
     drain(0)
     held.open()
+    logged.wait_for("has ended after all")
     (record,) = failure_store().list()
     assert before - 1 <= record.started <= record.ended <= time.time() + 1

@@ -353,12 +353,13 @@ def test_an_expectation_that_is_not_met_fails():
         failed.expect(Boom, name="mail")
 
 
-def test_a_timed_out_or_lost_call_fails_the_block_too():
+def test_a_timed_out_or_lost_call_fails_the_block_too(logged):
     """A call that was given up fails the block, though it raised nothing (G2, D5)."""
     held = Gate()
     with pytest.raises(AssertionError, match="mail timed_out"), failing_calls():
         in_block(lambda: defer(held.wait).named("mail").timeout(0.01))
     held.open()
+    logged.wait_for("has ended after all")
 
 
 def test_a_test_that_fails_already_keeps_its_own_error():

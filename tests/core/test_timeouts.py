@@ -163,7 +163,7 @@ def test_a_call_within_its_time_is_not_touched(unit, form):
     assert failure_store().list() == []
 
 
-def test_members_of_a_group_have_their_own_time(unit_on_asyncio):
+def test_members_of_a_group_have_their_own_time(unit_on_asyncio, logged):
     """One member that is given up leaves the others to end (D5, D1)."""
     held = Gate()
     seen = []
@@ -179,11 +179,12 @@ def test_members_of_a_group_have_their_own_time(unit_on_asyncio):
 
     unit_on_asyncio(body)
     held.open()
+    logged.wait_for("has ended after all")
     assert seen == ["member", "next"]
     assert [record.state for record in failure_store().list()] == ["timed_out"] * 2
 
 
-def test_stuck_threads_are_replaced(own_threads):
+def test_stuck_threads_are_replaced(own_threads, logged):
     """Calls that were given up do not use up the threads of the next ones (D5, D6)."""
     configure(threads=1)
     held, done = Gate(), Gate()
@@ -192,6 +193,7 @@ def test_stuck_threads_are_replaced(own_threads):
     visit(PostludeMiddleware(replying(lambda: defer(done.open))))
     done.wait()
     held.open()
+    logged.wait_for("has ended after all")
 
 
 def test_a_replaced_thread_ends_with_its_call(own_threads, logged):
@@ -251,10 +253,11 @@ def test_a_time_out_is_any_positive_number(seconds):
     assert call.state == "done"
 
 
-def test_a_timed_out_call_is_not_waited_for_at_the_end(own_threads):
+def test_a_timed_out_call_is_not_waited_for_at_the_end(own_threads, logged):
     """`drain` does not wait for what has been given up (D5, D7)."""
     held = Gate()
     visit(PostludeMiddleware(replying(lambda: defer(held.wait).timeout(SHORT))))
     drain(15)
     assert [record.state for record in failure_store().list()] == ["timed_out"]
     held.open()
+    logged.wait_for("has ended after all")

@@ -69,7 +69,7 @@ class PostludeMiddleware:
             raise
         finally:
             reset(token)
-        return _answered(unit, response)
+        return _answered(unit, request, response)
 
     async def _acall(self, request: HttpRequest) -> HttpResponseBase:
         loop = asyncio.get_running_loop()
@@ -82,7 +82,7 @@ class PostludeMiddleware:
             raise
         finally:
             reset(token)
-        return _answered(unit, response)
+        return _answered(unit, request, response)
 
     def process_exception(self, _request: HttpRequest, exception: Exception) -> None:
         """Note what a view raised: Django turns it into a response (C1)."""
@@ -117,7 +117,10 @@ def _failed(unit: DeferScope, exc: BaseException) -> None:
         unit.finish()
 
 
-def _answered(unit: DeferScope, response: HttpResponseBase) -> HttpResponseBase:
+def _answered(
+    unit: DeferScope, request: HttpRequest, response: HttpResponseBase
+) -> HttpResponseBase:
+    unit.route = getattr(request.resolver_match, "route", None)
     if response.status_code < 500:  # noqa: PLR2004 - an exception handled by other middleware
         unit._exception = None
     if isinstance(unit, Unit):
@@ -190,11 +193,10 @@ class Unit(DeferScope):
 
     def describe(self) -> dict[str, object]:
         """Say which request this was, for records."""
-        match = getattr(self._request, "resolver_match", None)
         return {
             "method": self._request.method,
             "path": self._request.path,
-            "route": getattr(match, "route", None),
+            "route": self.route,
             "status": self._status,
             "request_id": self._request.headers.get("x-request-id"),
         }
