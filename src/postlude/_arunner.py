@@ -177,6 +177,7 @@ class LoopRunner:
         if awaitable is None:
             call.started = monotonic()
             _runner.running[call] = scope
+            _threads.threads().see()
         run = self._run(scope, call, awaitable)
         task = self.loop.create_task(run, context=call._context)
         self._tasks[call] = task

@@ -231,11 +231,10 @@ class DeferScope:
 
     def hold(self) -> bool:
         """Become the holder, who alone hands out calls; False if there is no need."""
-        self._lock.acquire()  # not `with`, as in take()
-        free = not self._held and self._next < len(self._calls)
-        if free:
-            self._held = True
-        self._lock.release()
+        with self._lock:
+            free = not self._held and self._next < len(self._calls)
+            if free:
+                self._held = True
         return free
 
     def _judge(self) -> Outcome:
@@ -293,33 +292,33 @@ class DeferScope:
         if self._ok is None:
             self._ok = self._succeeded()
         calls = self._calls
-        self._lock.acquire()  # `with` costs twice as much, and nothing here can raise
-        place = self._next
-        if place < len(calls):
-            call = calls[place]
-            if (
-                call is not None
-                and self._ok
-                and call._rule is None
-                and call._grouped is None
-                and call.state == "pending"
-            ):
-                calls[place] = None
-                self._next = place + 1
-                call.state = "running"
-                self._lock.release()
-                self._outstanding = 1
-                return call
-            self._lock.release()
+        with self._lock:
+            place = self._next
+            if place < len(calls):
+                call = calls[place]
+                if (
+                    call is not None
+                    and self._ok
+                    and call._rule is None
+                    and call._grouped is None
+                    and call.state == "pending"
+                ):
+                    calls[place] = None
+                    self._next = place + 1
+                    call.state = "running"
+                    self._outstanding = 1
+                    return call
+                finished = None
+            else:
+                del calls[:place]
+                self._names = None
+                self._next = 0
+                self._held = False
+                if self.runner is not None:
+                    self.runner.active.pop(self, None)
+                finished, self._finished = self._finished, ()
+        if finished is None:
             return self._take_by_rule()
-        del calls[:place]
-        self._names = None
-        self._next = 0
-        self._held = False
-        if self.runner is not None:
-            self.runner.active.pop(self, None)
-        finished, self._finished = self._finished, ()
-        self._lock.release()
         for tell in finished:
             tell()
         return None

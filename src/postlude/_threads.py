@@ -126,6 +126,12 @@ class Threads:
         run_unit(scope, call)
         return True
 
+    def see(self) -> None:
+        """Have the watch look at what runs from now on."""
+        self.recent = True
+        if self.parked:
+            self.watch_over()
+
     def watch_over(self) -> None:
         """Look after running calls: their time-outs and the soft limit (D5)."""
         if self._watch is None:
@@ -156,9 +162,12 @@ class Threads:
             if call.started is None:
                 continue
             age = now - call.started
-            if age >= soft and call not in reported:
-                reported.add(call)
-                _reporting.slow(call, age)
+            if call not in reported:
+                if age >= soft:
+                    reported.add(call)
+                    _reporting.slow(call, age)
+                else:
+                    wait = min(wait, soft - age)
             # Without a thread it is on a loop, which looks after the time itself.
             if call._timeout is not None and call._thread is not None:
                 if age >= call._timeout:
@@ -185,9 +194,7 @@ def run_unit(scope: DeferScope, call: DeferredCall | None) -> bool:
     False if a call was given up while it ran: somebody else holds the unit now.
     """
     pool = threads()
-    pool.recent = True
-    if pool.parked:
-        pool.watch_over()
+    pool.see()
     if call is not None:
         if call._timeout is not None:
             call._thread = get_ident()

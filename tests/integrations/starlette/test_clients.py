@@ -8,7 +8,7 @@ import pytest
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from postlude import defer
+from postlude import current_scope, defer
 
 
 async def note(events, what):
@@ -62,6 +62,7 @@ async def test_an_asynchronous_client(lives, app, watched, lifespan, events):
         for number in range(1, 4):
             await web.get("/")
             assert events == EXPECTED * number
+            assert current_scope() is None
 
 
 @pytest.fixture
