@@ -224,41 +224,6 @@ def test_a_block_that_is_interrupted_leaves_nothing_undone():
     assert seen == ["slow", "next"]
 
 
-def test_an_interrupt_at_any_moment_leaves_no_lock_behind(script):
-    """Ctrl-C anywhere in the end of a block lets the next block work (D7, B6)."""
-    done = script.run(
-        PROGRAM
-        + """
-    import faulthandler, signal
-    faulthandler.dump_traceback_later(20, exit=True)
-    logging.disable()
-
-    def interrupt(*_):
-        raise KeyboardInterrupt
-
-    def block(seconds):
-        try:
-            signal.setitimer(signal.ITIMER_REAL, seconds)
-            with DeferScope():
-                for _ in range(300):
-                    defer(list)
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-
-    signal.signal(signal.SIGALRM, interrupt)
-    for number in range(200):
-        try:
-            block(3e-4 + number % 50 * 1e-5)
-        except KeyboardInterrupt:
-            pass
-    with DeferScope():
-        defer(say, "the next block")
-    drain(0)
-    """
-    )
-    assert (done.stdout, done.returncode) == ("the next block\n", 0), done.stderr
-
-
 def test_the_interpreter_waits_for_calls_of_every_form(script):
     """A program that ends runs what is pending: sync, async and nested calls (D7)."""
     done = script.run(
