@@ -18,6 +18,7 @@ from benchmarks import machine, plot, report, table
 from benchmarks.bench import Bench, Effort, Measure
 from benchmarks.cpu import Cpu
 from benchmarks.figures import Result
+from benchmarks.gates import Gates
 from benchmarks.imports import Import
 from benchmarks.instructions import Instructions
 from benchmarks.last_byte import LastByte
@@ -34,7 +35,14 @@ if TYPE_CHECKING:
 
 MEASURES: dict[str, Measure] = {
     measure.name: measure
-    for measure in (LastByte(), Cpu(), Import(), Memory(), Instructions())
+    for measure in (
+        LastByte(),
+        Cpu(),
+        Gates(),
+        Import(),
+        Memory(),
+        Instructions(),
+    )
 }
 console = Console()
 

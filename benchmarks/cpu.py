@@ -69,26 +69,38 @@ class Cpu:
         """Take the measure, framework by framework."""
         result = Result()
         for name, command, app, variants in APPS:
-            servers = {
-                variant: Server(
-                    bench.processes,
-                    f"{name} {variant.label}",
-                    command,
-                    app,
-                    {"BENCH_VARIANT": variant.name, "BENCH_WAY": variant.way},
-                )
-                for variant in variants
-            }
-            for server in servers.values():
-                server.wait_until_ready()
-            costs = _rounds(bench, servers)
-            stop(bench.processes, list(servers.values()))
+            costs = compare(bench, name, command, app, variants)
             result.figures += _figures(name, costs)
             result.details[name] = {
                 variant.label: [round(cost, 2) for cost in rounds]
                 for variant, rounds in costs.items()
             }
         return result
+
+
+def compare(
+    bench: Bench,
+    name: str,
+    command: tuple[str, ...],
+    app: str,
+    variants: tuple[Variant, ...],
+) -> dict[Variant, list[float]]:
+    """Measure the variants of an app side by side: µs of CPU per request and round."""
+    servers = {
+        variant: Server(
+            bench.processes,
+            f"{name} {variant.label}",
+            command,
+            app,
+            {"BENCH_VARIANT": variant.name, "BENCH_WAY": variant.way},
+        )
+        for variant in variants
+    }
+    for server in servers.values():
+        server.wait_until_ready()
+    costs = _rounds(bench, servers)
+    stop(bench.processes, list(servers.values()))
+    return costs
 
 
 def _rounds(bench: Bench, servers: dict[Variant, Server]) -> dict[Variant, list[float]]:

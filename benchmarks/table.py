@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 ABOUT = {
     "last-byte": "the customer's wait, divided by that of the app without any",
     "cpu": "CPU time per request, divided by that of the bare app",
+    "gates": "What waiting for a transaction adds",
     "import": "what `import postlude` loads",
     "memory": "what a pending call occupies",
     "instructions": "instructions per request, the app's side only (+: more than bare)",

@@ -1,6 +1,7 @@
 """What holds for every test: settings, event loops, and nothing blocks a loop."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import hypothesis
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
 from hypothesis.database import DirectoryBasedExampleDatabase
+
+from postlude.instrumentation import _discovery
 
 hypothesis.settings.register_profile(
     "postlude",
@@ -20,7 +23,14 @@ hypothesis.settings.load_profile("postlude")
 
 
 def pytest_configure() -> None:
-    """Take the settings of whoever runs the tests out of the environment."""
+    """Take what whoever runs the tests has set out of the way.
+
+    Settings in the environment, and an ignored SIGINT: a shell's background jobs have
+    that one, and would hand it on to every server that a test interrupts.
+    """
+    # Nor does a test want the instruments of libraries that others have loaded.
+    _discovery.discovered = True
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for name in list(os.environ):
         if name.startswith("POSTLUDE_"):
             del os.environ[name]

@@ -13,18 +13,15 @@ class Addresses:
     """What the runner tells the server process, through environment variables."""
 
     folder: Path
-    """The temporary directory with the database and the journal."""
+    """The temporary directory with the journal and, as a rule, the database."""
+    database: str
+    """The database's address for SQLAlchemy."""
     smtp_port: int
     """Port of the mail server on loopback."""
     services: str
     """Base URL of analytics, inventory and cache."""
     own_work: float
     """Seconds that the order's own work takes."""
-
-    @property
-    def database(self) -> Path:
-        """The SQLite file."""
-        return self.folder / "shop.sqlite3"
 
     @property
     def journal(self) -> Path:
@@ -35,6 +32,7 @@ class Addresses:
         """Return the variables from which `addresses` reads the same again."""
         return {
             "SHOP_FOLDER": str(self.folder),
+            "SHOP_DATABASE": self.database,
             "SHOP_SMTP_PORT": str(self.smtp_port),
             "SHOP_SERVICES": self.services,
             "SHOP_OWN_WORK": str(self.own_work),
@@ -50,6 +48,7 @@ def addresses() -> Addresses:
     """
     return Addresses(
         folder=Path(os.environ["SHOP_FOLDER"]),
+        database=os.environ["SHOP_DATABASE"],
         smtp_port=int(os.environ["SHOP_SMTP_PORT"]),
         services=os.environ["SHOP_SERVICES"],
         own_work=float(os.environ["SHOP_OWN_WORK"]),

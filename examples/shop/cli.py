@@ -5,6 +5,9 @@ from __future__ import annotations
 import io
 import os
 import sys
+from collections.abc import Callable
+
+from rich.console import Console
 
 from shop.opening import ShopError
 from shop.run import run
@@ -13,14 +16,18 @@ from shop.signals import StoppedError, stop_on_signals
 from shop.terminal import make_console
 
 
-def main(arguments: list[str]) -> int:
+def main(
+    arguments: list[str],
+    run: Callable[[Settings, Console], int] = run,
+    usage: str = HELP,
+) -> int:
     """Run the demo and return its exit status."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A terminal without Unicode shows "?" rather than a traceback.
             stream.reconfigure(errors="replace")
     if arguments in (["--help"], ["-h"]):
-        print(HELP, end="")
+        print(usage, end="")
         return 0
     try:
         stop_on_signals()

@@ -9,7 +9,7 @@ from functools import cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from shop.orders import Order, euros
+from shop.orders import Order, Placed, euros
 
 SENDER = "The Shop <orders@shop.example>"
 RAW = "latin-1"
@@ -31,7 +31,7 @@ def templates() -> Environment:
     return environment
 
 
-def confirmation(order: Order) -> EmailMessage:
+def confirmation(order: Order | Placed) -> EmailMessage:
     """Render the mail that confirms an order, as plain text and as HTML."""
     message = EmailMessage()
     message["From"] = SENDER

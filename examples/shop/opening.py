@@ -7,7 +7,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -49,8 +49,18 @@ class Shop:
 
 
 @contextmanager
-def open_shop(settings: Settings, folder: Path) -> Iterator[Shop]:
+def open_shop(
+    settings: Settings,
+    folder: Path,
+    *,
+    database: str | None = None,
+    package: str = "shop",
+    variables: Mapping[str, str] | None = None,
+) -> Iterator[Shop]:
     """Run the shop in a folder for as long as the block lasts.
+
+    `database` is an address for SQLAlchemy, else a file of SQLite in the folder;
+    `package` has the applications; `variables` go to the server's environment.
 
     Raises:
         ShopError: when the port is taken or a process does not start.
@@ -71,19 +81,20 @@ def open_shop(settings: Settings, folder: Path) -> Iterator[Shop]:
         ports = json.loads(ports)
         addresses = Addresses(
             folder=folder,
+            database=database or f"sqlite:///{folder / 'shop.sqlite3'}",
             smtp_port=ports["smtp"],
             services=f"http://127.0.0.1:{ports['http']}",
             own_work=settings.latencies.own / 1000,
         )
-        environment |= addresses.as_environment()
-        server = processes.start("server", _server(settings, port), environment)
+        environment |= addresses.as_environment() | dict(variables or {})
+        command = _server(f"{package}.{settings.framework}_app:app", settings, port)
+        server = processes.start("server", command, environment)
         _await_answer(server, port, settings)
         yield Shop(port, ports["http"], addresses.journal, server)
 
 
-def _server(settings: Settings, port: int) -> list[str]:
-    """Return the command that serves the shop on its framework's usual server."""
-    app = f"shop.{settings.framework}_app:app"
+def _server(app: str, settings: Settings, port: int) -> list[str]:
+    """Return the command that serves an application on its framework's usual server."""
     if settings.framework == "fastapi":
         return [
             *(sys.executable, "-m", "uvicorn", app, "--host", "127.0.0.1"),

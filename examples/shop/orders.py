@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from functools import cache
 
-from sqlalchemy import ForeignKey, create_engine
+from sqlalchemy import ForeignKey, create_engine, event
 from sqlalchemy.orm import (
     DeclarativeBase,
     Mapped,
@@ -27,6 +27,9 @@ PRODUCTS = {
     "matcha": ("Matcha 抹茶, 30 g", 24_75),
     "honey": ("Honey from Kraków, 250 g", 7_20),
 }
+VOUCHER = "SPRING"
+"""The one voucher that the shop knows."""
+ENFORCE = "PRAGMA foreign_keys = ON"
 
 
 class Table(DeclarativeBase):
@@ -42,6 +45,13 @@ class Product(Table):
     cents: Mapped[int]
 
 
+class Voucher(Table):
+    """What a customer may redeem with an order."""
+
+    __tablename__ = "voucher"
+    code: Mapped[str] = mapped_column(primary_key=True)
+
+
 class OrderLine(Table):
     """So many of one product, at the price of the day."""
 
@@ -52,6 +62,11 @@ class OrderLine(Table):
     quantity: Mapped[int]
     cents: Mapped[int]
     product: Mapped[Product] = relationship(lazy="joined")
+
+    @property
+    def title(self) -> str:
+        """What the product is called."""
+        return self.product.title
 
     @property
     def total(self) -> int:
@@ -66,12 +81,46 @@ class Order(Table):
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str]
     email: Mapped[str] = mapped_column(index=True)
+    # Deferred: not before COMMIT the database looks whether there is such a voucher.
+    voucher: Mapped[str | None] = mapped_column(
+        ForeignKey("voucher.code", deferrable=True, initially="DEFERRED")
+    )
     lines: Mapped[list[OrderLine]] = relationship(lazy="selectin")
 
     @property
     def total(self) -> int:
         """Cents of all lines."""
         return sum(line.total for line in self.lines)
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedLine:
+    """A line of an order as plain values."""
+
+    sku: str
+    title: str
+    quantity: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """An order as plain values: what a call may keep when the session is closed."""
+
+    id: int
+    name: str
+    email: str
+    total: int
+    lines: tuple[PlacedLine, ...]
+
+    @classmethod
+    def of(cls, order: Order) -> Placed:
+        """Copy an order that has a number."""
+        lines = tuple(
+            PlacedLine(line.sku, line.title, line.quantity, line.total)
+            for line in order.lines
+        )
+        return cls(order.id, order.name, order.email, order.total, lines)
 
 
 class OrderRefusedError(ValueError):
@@ -116,12 +165,16 @@ def euros(cents: int) -> str:
 @cache
 def sessions() -> sessionmaker[Session]:
     """Open the shop's database; the first call stocks it."""
-    engine = create_engine(f"sqlite:///{addresses().database}")
+    engine = create_engine(addresses().database)
+    if engine.dialect.name == "sqlite":
+        # Only then does SQLite look whether what a row refers to exists.
+        event.listen(engine, "connect", lambda raw, _: raw.execute(ENFORCE))
     Table.metadata.create_all(engine)
     factory = sessionmaker(engine, expire_on_commit=False)
     with factory.begin() as session:
         for sku, (title, cents) in PRODUCTS.items():
             session.merge(Product(sku=sku, title=title, cents=cents))
+        session.merge(Voucher(code=VOUCHER))
     return factory
 
 
@@ -133,17 +186,27 @@ def place_order(basket: Basket) -> Receipt:
     """
     with noted(OWN_WORK) as entry:
         with sessions().begin() as session:
-            order = Order(name=basket.name, email=basket.email)
-            order.lines = [
-                _priced(session, sku, quantity)
-                for sku, quantity in basket.lines.items()
-            ]
-            session.add(order)
+            order = add_order(session, basket)
         entry.order = order.id
         # The rest of the story's 80 ms: what the payment provider would take.
         spent = time.monotonic() - entry.began
         time.sleep(max(0.0, addresses().own_work - spent))
         return Receipt(order.id, order.total)
+
+
+def add_order(session: Session, basket: Basket, voucher: str | None = None) -> Order:
+    """Check and price an order and put it into a transaction that others end.
+
+    Raises:
+        OrderRefusedError: for an unknown product or a number nobody can order.
+    """
+    order = Order(name=basket.name, email=basket.email, voucher=voucher)
+    order.lines = [
+        _priced(session, sku, quantity) for sku, quantity in basket.lines.items()
+    ]
+    session.add(order)
+    session.flush()
+    return order
 
 
 def find_order(order_id: int) -> Order:

@@ -62,16 +62,19 @@ def effects_seen(shop: Shop) -> int:
     return sum(entry.step in EFFECTS for entry in read(shop.journal))
 
 
-def wait_for_effects(
-    shop: Shop, expected: int, seconds: float, tell: Callable[[int], None]
+def wait_until(
+    seen: Callable[[], int],
+    expected: int,
+    seconds: float,
+    tell: Callable[[int], None] = lambda _: None,
 ) -> None:
-    """Return when so many side effects have ended, or no new one came for so long.
+    """Return when so many have been seen, or no new one came for so long.
 
-    `tell` gets their number whenever the journal has been read.
+    `tell` gets their number after each look.
     """
     deadline, count = time.monotonic() + seconds, -1
     while count < expected and time.monotonic() < deadline:
-        now = effects_seen(shop)
+        now = seen()
         if now > count:
             count, deadline = now, time.monotonic() + seconds
         tell(now)
@@ -89,7 +92,7 @@ def steps_of(shop: Shop, posted: list[Posted]) -> dict[int, dict[str, Entry]]:
 
 def orders_page(shop: Shop, email: str) -> list[int]:
     """Return the numbers on a customer's page, which the shop caches."""
-    answer = _exchange(shop, "GET", f"/orders?email={quote(email)}")
+    answer = ask(shop, "GET", f"/orders?email={quote(email)}")
     numbers: list[int] = json.loads(answer.body)
     return numbers
 
@@ -99,13 +102,17 @@ def _post(shop: Shop, way: Way, wanted: Basket, *, counted: bool) -> Posted:
     # The customer looks at the page first, so the cache has an old one to drop.
     orders_page(shop, wanted.email)
     payload = {"name": wanted.name, "email": wanted.email, "lines": wanted.lines}
-    answer = _exchange(shop, "POST", f"/{way}/orders", payload)
+    answer = ask(shop, "POST", f"/{way}/orders", payload)
     receipt = json.loads(answer.body)
     return Posted(receipt["id"], way, wanted, answer.sent, answer.last_byte, counted)
 
 
-def _exchange(shop: Shop, method: str, target: str, payload: object = None) -> Answer:
-    """Send a request that the shop must answer with success."""
+def ask(shop: Shop, method: str, target: str, payload: object = None) -> Answer:
+    """Send a request that the shop must answer with success.
+
+    Raises:
+        ShopError: when it does not.
+    """
     try:
         answer = exchange(shop.port, method, target, payload)
         happened = f"{method} {target} was answered with status {answer.status}."

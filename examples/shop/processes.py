@@ -74,8 +74,12 @@ class Processes:
         environment: dict[str, str],
         *,
         talks: bool = False,
+        user: str | None = None,
     ) -> Process:
-        """Start a command with a log; the output of one that talks is kept to read."""
+        """Start a command with a log; the output of one that talks is kept to read.
+
+        Only root may start one as another `user`.
+        """
         log = self._logs / f"{name}.log"
         with uninterrupted(), log.open("wb") as errors:
             popen = subprocess.Popen(
@@ -87,6 +91,9 @@ class Processes:
                 env=os.environ | environment,
                 # A session of its own: Ctrl-C in the terminal reaches only us.
                 start_new_session=True,
+                user=user,
+                group=user,
+                extra_groups=None if user is None else [],
             )
             process = Process(name, popen, log)
             self._started.append(process)

@@ -107,7 +107,7 @@ def results(
     return Results(
         settings=settings,
         made_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        versions=_versions(settings.framework),
+        versions=versions_of(settings.framework),
         waits={way: _waits(orders) for way, orders in by_way.items()},
         effects=[_effect(name, by_way, steps, arrived[name]) for name in EFFECTS],
         pictures={way: _picture(orders, steps) for way, orders in by_way.items()},
@@ -172,7 +172,7 @@ def _picture(orders: list[Posted], steps: dict[int, dict[str, Entry]]) -> Pictur
     return Picture(order.id, 1000 * order.waited, spans)
 
 
-def _versions(framework: str) -> dict[str, str]:
+def versions_of(framework: str) -> dict[str, str]:
     """Return the versions of all that took part."""
     versions = {
         "python": platform.python_version(),

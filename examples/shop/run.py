@@ -18,7 +18,7 @@ from shop.posting import (
     orders_page,
     post_orders,
     steps_of,
-    wait_for_effects,
+    wait_until,
 )
 from shop.results import Results, results
 from shop.settings import Settings
@@ -73,8 +73,8 @@ def measure(settings: Settings, shop: Shop, console: Console) -> Results:
             posted.append(order)
             progress.update(orders, completed=len(posted))
             progress.update(effects, completed=effects_seen(shop))
-        wait_for_effects(
-            shop,
+        wait_until(
+            lambda: effects_seen(shop),
             expected * len(EFFECTS),
             settings.wait_s,
             lambda seen: progress.update(effects, completed=seen),

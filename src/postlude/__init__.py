@@ -8,18 +8,24 @@ from postlude._reporting import failure_store
 from postlude._scope import DeferScope
 from postlude._settings import Settings, configure, settings
 from postlude.exceptions import (
+    ArgumentError,
     CallStartedError,
     NoQueueError,
     NoScopeError,
     NoScopeWarning,
     PostludeError,
     PostludeWarning,
+    RequestBoundWarning,
     ScopeEndedError,
     SettingsError,
+    StoreError,
     TooLateError,
+    UncommittedError,
 )
+from postlude.transactions import transaction
 
 __all__ = [
+    "ArgumentError",
     "CallStartedError",
     "DeferScope",
     "DeferredCall",
@@ -29,10 +35,13 @@ __all__ = [
     "Outcome",
     "PostludeError",
     "PostludeWarning",
+    "RequestBoundWarning",
     "ScopeEndedError",
     "Settings",
     "SettingsError",
+    "StoreError",
     "TooLateError",
+    "UncommittedError",
     "configure",
     "current_scope",
     "defer",
@@ -41,6 +50,7 @@ __all__ = [
     "failure_store",
     "forget",
     "settings",
+    "transaction",
 ]
 
 __version__ = "0.1.0"

@@ -7,15 +7,18 @@ import sys
 from collections import deque
 from collections.abc import Callable
 from time import monotonic
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
-from postlude import _names, _process, _reporting, _runner, _threads
-from postlude._settings import settings
+from postlude import _names, _process, _reporting, _runner, _scope, _threads
+from postlude._scope import DeferScope, held
+from postlude._settings import in_force
 from postlude.exceptions import DRAIN_ON_LOOP
+from postlude.instrumentation import _instruments
+from postlude.transactions._around import check_committed
 
 if TYPE_CHECKING:
     from postlude._call import DeferredCall
-    from postlude._scope import DeferScope
     from postlude._types import Runner
 
 # Measured: after the last `send`, uvloop needs one turn of the loop before the bytes
@@ -25,6 +28,8 @@ _PAUSE = 0.001
 _UNSURE_PAUSE = 0.01
 """The same under granian, whose Rust threads write after `send` has returned. Measured:
 calls that began 1 ms later were early by up to 0.4 ms, one in 200."""
+_COMMIT_GRACE = 1.0
+"""Seconds that a transaction has to end after its loop has begun to."""
 _CANCEL_GRACE = 1.0
 """Seconds that a cancelled call has for its cleanup before the next one runs."""
 
@@ -34,10 +39,11 @@ class LoopRunner:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self.active: dict[DeferScope, int] = {}
         self.lifespans = 0
         """How many applications on this loop will tell us before it ends."""
         self._pause = _UNSURE_PAUSE if "granian.asgi" in sys.modules else _PAUSE
+        self._light = 0
+        """How many units there may be before each is counted; set now and then."""
         self._batch: list[DeferScope] = []
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: dict[DeferredCall, asyncio.Task[None]] = {}
@@ -49,7 +55,7 @@ class LoopRunner:
 
     def resume(self, scope: DeferScope, delay: float = 0.0) -> None:
         """Run what *scope* has pending, from the next millisecond on. Any thread."""
-        if _process.admit(scope, self):
+        if _process.admit(scope):
             scope.on_loop = True
             if not self._soon(self._enqueue, scope, delay):
                 self._leave_to_fallback(scope).resume(scope, delay)
@@ -59,7 +65,20 @@ class LoopRunner:
 
         The road of every request that defers, so it is all in one place.
         """
-        if not scope.close() or not _process.admit(scope, self):
+        scope._ended = True  # first, as in close()
+        if _instruments.instruments:
+            scope.last_byte = monotonic()
+        calls = scope._calls
+        if not calls or scope._born != DeferScope.forks:
+            return
+        mine = [len(calls)]
+        if held.setdefault(scope, mine) is not mine or (
+            _scope.interceptor is not None and scope._intercepted()
+        ):
+            return
+        if (mine[0] > _process.LIGHT or len(held) > self._light) and not _process.admit(
+            scope
+        ):
             return
         if not self.lifespans:
             self._keep(scope)
@@ -80,7 +99,6 @@ class LoopRunner:
 
     def adopt(self, scope: DeferScope) -> None:
         """Take over a unit that somebody else began to run."""
-        self.active[scope] = scope.pending
         if not self.lifespans:
             self._keep(scope)
 
@@ -90,38 +108,56 @@ class LoopRunner:
 
     def _flush(self) -> None:
         batch, self._batch, self._timer = self._batch, [], None
+        limits = in_force()
+        self._light = limits.max_pending // _process.LIGHT
+        threads = _threads.threads()
+        threads.see()
+        sync: list[DeferScope] = []
         for scope in batch:
-            self._step(scope)
+            calls = scope._calls
+            if calls and not calls[0].is_async:
+                scope.on_loop = False
+                sync.append(scope)
+            elif self._backlog or len(self._tasks) >= limits.concurrency:
+                self._backlog.append((scope, None, None))
+            else:
+                self._begin(scope)
+        if sync:
+            threads.submit_all(sync)
 
     def _step(self, scope: DeferScope) -> None:
         """Begin what the unit has next; the caller holds it."""
         if scope.starts_in_thread():
             scope.on_loop = False
             _threads.threads().submit(scope)
-        elif self._backlog or len(self._tasks) >= settings().concurrency:
+        elif self._backlog or len(self._tasks) >= in_force().concurrency:
             self._backlog.append((scope, None, None))
         else:
-            batch = scope.take()
-            if batch is None:
-                return
-            if isinstance(batch, list):
-                _threads.spread(scope, batch)
-            else:
-                self._start(scope, batch, None)
+            self._begin(scope)
+
+    def _begin(self, scope: DeferScope) -> None:
+        """Begin a unit's next call, an async one; or put the unit down."""
+        batch = scope.take()
+        if isinstance(batch, list):
+            _threads.spread(scope, batch)
+        elif batch is not None:
+            self._start(scope, batch, None)
 
     async def stay(self, scope: DeferScope) -> None:
-        """Wait until no call of *scope* is left, although the task is cancelled (B5).
+        """Wait until *scope* is put down, although the task is cancelled (B5).
 
-        For a request's own task where nobody else would wait. A cancellation is raised
-        afterwards, or when the calls have had the shutdown's grace.
+        For a request's own task where nobody else would wait. Not for calls that wait
+        for a transaction: whoever is to commit it may wait for this very task. A
+        cancellation is raised afterwards, or when the calls have had the shutdown's
+        grace.
         """
         cancelled: asyncio.CancelledError | None = None
         deadline = 0.0
-        while scope.busy:
+        while scope in held:
             try:
                 await self.wait(scope)
             except asyncio.CancelledError as exc:
-                deadline = deadline or monotonic() + settings().grace
+                deadline = deadline or monotonic() + in_force().grace
                 cancelled = exc
                 if monotonic() > deadline:
                     break
@@ -152,13 +188,22 @@ class LoopRunner:
         while scope.busy:
             left = None if deadline is None else max(0.0, deadline - monotonic())
             try:
-                await asyncio.wait_for(self.wait(scope), left)
+                await asyncio.wait_for(self._wait_a_bit(scope), left)
             except TimeoutError:
-                _process.lose({scope: 0}, "its event loop was closed")
-                self.active.pop(scope, None)
+                _process.lose([scope], "its event loop was closed")
                 return
             except asyncio.CancelledError:  # the loop is being shut down
-                deadline = deadline or monotonic() + settings().grace
+                grace = in_force().grace
+                if scope not in held:  # and with it, most likely, whoever would commit
+                    grace = min(grace, _COMMIT_GRACE)
+                deadline = deadline or monotonic() + grace
+
+    async def _wait_a_bit(self, scope: DeferScope) -> None:
+        """Wait until a unit is put down, or a moment for a transaction's end."""
+        if scope in held:
+            await self.wait(scope)
+        else:
+            await asyncio.sleep(0.02)
 
     # -- calls --------------------------------------------------------------
 
@@ -167,20 +212,28 @@ class LoopRunner:
     ) -> None:
         """Begin an async call, or await what a sync one returned. Any thread."""
         scope.on_loop = True
-        if not self._soon(self._start, scope, call, awaitable):
+        if not self._soon(self._start_or_wait, scope, call, awaitable):
             self._leave_to_fallback(scope).start(scope, call, awaitable)
 
-    def _start(self, scope: DeferScope, call: DeferredCall, awaitable: Any) -> None:
-        if len(self._tasks) >= settings().concurrency:
+    def _start_or_wait(
+        self, scope: DeferScope, call: DeferredCall, awaitable: Any
+    ) -> None:
+        if len(self._tasks) >= in_force().concurrency:
             self._backlog.append((scope, call, awaitable))
-            return
+        else:
+            self._start(scope, call, awaitable)
+
+    def _start(self, scope: DeferScope, call: DeferredCall, awaitable: Any) -> None:
         if awaitable is None:
             call.started = monotonic()
             _runner.running[call] = scope
-            _threads.threads().see()
+            if _threads.unwatched():
+                _threads.threads().see()
         run = self._run(scope, call, awaitable)
         task = self.loop.create_task(run, context=call._context)
         self._tasks[call] = task
+        if call._plain and self.lifespans:
+            return
         if not self.lifespans:
             # Nobody says when this loop ends. `asyncio.run` then cancels all tasks that
             # it knows of; the keeper is among them and waits, the calls must not be.
@@ -201,12 +254,18 @@ class LoopRunner:
         try:
             if call.exception is not None:  # its condition raised
                 raise call.exception
-            if scope._around:
-                await _runner.asurrounded(scope._around, call, awaitable)
+            if scope._around or _instruments.instruments:
+                await _runner.aobserved(scope._around, call, awaitable)
             else:
-                result: Any = awaitable or call.fn(*call.args, **call.kwargs)
-                if result is not None and _names.is_awaitable(result):
+                result: Any = awaitable
+                if result is None:
+                    result = call.fn(*call.args, **call.kwargs)
+                if type(result) is CoroutineType or (
+                    result is not None and _names.is_awaitable(result)
+                ):
                     await result
+            if scope._gates is not None:
+                check_committed(scope, call)
         except BaseException as exc:  # noqa: BLE001 - D2
             error = exc
         self._done(scope, call, error)
@@ -222,14 +281,16 @@ class LoopRunner:
             error = asyncio.CancelledError()
         if error is None and _runner.running.pop(call, None) is not None:
             call.state = "done"
+            if _instruments.instruments:
+                _instruments.tell(scope, call)
         elif call.state == "running":
             _runner.conclude(call, error)
         if self._backlog:
             self._work_off()
-        if scope._outstanding == 1 and scope.wake is None:
+        if not scope.settled():
+            return
+        if scope._calls or not scope.put_down():
             self._step(scope)
-        else:
-            self._next(scope)
 
     def _next(self, scope: DeferScope) -> None:
         if scope.settled():
@@ -238,7 +299,7 @@ class LoopRunner:
     def _work_off(self) -> None:
         """Begin what waited for other async calls to end (D6)."""
         backlog, self._backlog = self._backlog, deque()
-        while backlog and len(self._tasks) < settings().concurrency:
+        while backlog and len(self._tasks) < in_force().concurrency:
             waiting, call, awaitable = backlog.popleft()
             if call is None:
                 self._step(waiting)
@@ -286,10 +347,8 @@ class LoopRunner:
 
     def _leave_to_fallback(self, scope: DeferScope) -> Runner:
         """Let the rest of a unit run in the background: its loop is no more."""
-        self.active.pop(scope, None)
         scope.runner = fallback = _process.fallback
         scope.on_loop = False
-        fallback.active[scope] = scope.pending
         return fallback
 
     def _move(self, scope: DeferScope) -> None:
@@ -307,7 +366,7 @@ class LoopRunner:
     def reap(self) -> None:
         """If the loop was closed with calls pending, run them in the background."""
         if self.loop.is_closed():
-            for scope in list(self.active):
+            for scope in _process.units(self):
                 self._move(scope)
 
     async def adrain(
@@ -319,21 +378,25 @@ class LoopRunner:
         signal came, is cancelled and recorded as lost.
         """
         deadline = monotonic() + grace
-        while self.active and monotonic() < deadline and not (forced and forced()):  # noqa: ASYNC110 - nothing wakes us for a second signal
-            await asyncio.sleep(0.005)
-        _process.lose(self.active, "the shutdown's grace was over")
+        while left := _process.units(self):
+            if monotonic() >= deadline or (forced and forced()):
+                break
+            await asyncio.sleep(0.005)  # nothing wakes us for a second signal
+        _process.lose(left, "the shutdown's grace was over")
         for task in list(self._tasks.values()):
             task.cancel()
+        if _reporting.writes():  # after this, some servers end without any other hook
+            await self.loop.run_in_executor(None, _reporting.flush)
 
     def drain(self, deadline: float) -> None:
         """Wait, blocking, until no call of this loop is left; at interpreter exit."""
-        if not self.active:
+        if not _process.units(self):
             return
         if self.loop.is_closed():
             self.reap()
         elif self.loop.is_running():
             _refuse_to_block(self.loop)
-            _process.wait_for(self.active, deadline)
+            _process.wait_for(self, deadline)
         else:  # stopped without a lifespan: daphne
             self.loop.run_until_complete(self.adrain(deadline - monotonic()))
 
@@ -343,7 +406,6 @@ class LoopRunner:
 
     def forked(self) -> None:
         """Forget the parent's units in a forked child."""
-        self.active.clear()
         self._batch.clear()
         self._tasks.clear()
         self._backlog.clear()

@@ -23,7 +23,6 @@ class BackgroundRunner:
     """Runs sync calls in threads and async ones on a loop of Postlude's own."""
 
     def __init__(self) -> None:
-        self.active: dict[DeferScope, int] = {}
         self._loop_runner: LoopRunner | None = None
         self._threadless: LoopRunner | None = None
         self._lock = threading.Lock()
@@ -31,8 +30,8 @@ class BackgroundRunner:
 
     def resume(self, scope: DeferScope, delay: float = 0.0) -> None:
         """Run what *scope* has pending, *delay* seconds from now at the earliest."""
-        self.hold(scope)
-        if not _process.admit(scope, self):
+        self.register()
+        if not _process.admit(scope):
             return
         if _process.over:  # another exit hook defers: there is no later
             run_here(scope)
@@ -42,12 +41,11 @@ class BackgroundRunner:
         else:  # no thread is needed, and none may be free
             self._loop().step(scope, delay)
 
-    def hold(self, scope: DeferScope) -> None:
-        """Have the end of the process wait for *scope*."""
+    def register(self) -> None:
+        """Have the end of the process wait for units that run here."""
         if not self._registered:
             self._registered = True
             _process.register(self)
-        self.active[scope] = scope.pending
 
     def start(
         self, scope: DeferScope, call: DeferredCall, awaitable: Any = None
@@ -77,15 +75,12 @@ class BackgroundRunner:
 
     def take_over(self, scope: DeferScope) -> None:
         """Run a unit here that another runner was meant for."""
-        if scope.runner is not None:
-            scope.runner.active.pop(scope, None)
         scope.runner = self
-        self.hold(scope)
+        self.register()
 
     def drain(self, deadline: float) -> None:
         """Wait, blocking, until no call is left."""
-        if self.active:
-            _process.wait_for(self.active, deadline, self._pause)
+        _process.wait_for(self, deadline, self._pause)
 
     def _pause(self, seconds: float) -> None:
         """Pass time in a drain; turn the loop whose thread could not start any more."""
@@ -96,7 +91,6 @@ class BackgroundRunner:
 
     def forked(self) -> None:
         """Forget the parent's units, loop and lock in a forked child."""
-        self.active.clear()
         self._loop_runner = None
         self._lock = threading.Lock()
 
@@ -184,7 +178,6 @@ def _continue_on(
 
     _warn_sync_block("its async calls go on in the background")
     runner = runner_for(loop)
-    background.active.pop(scope, None)
     scope.runner = runner
     runner.adopt(scope)
     if awaitable is not None:

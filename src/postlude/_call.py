@@ -7,7 +7,6 @@ from collections.abc import Callable
 from contextvars import Context
 from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any, NoReturn
-from uuid import uuid4
 
 from postlude import _names
 from postlude._log import logger, say
@@ -20,11 +19,13 @@ from postlude.exceptions import (
     CallStartedError,
     NoQueueError,
 )
+from postlude.instrumentation import _instruments
 
 if TYPE_CHECKING:
     from postlude._outcome import Outcome
     from postlude._scope import DeferScope
     from postlude._types import Reason, State
+    from postlude.transactions._gate import Gate
 
 
 class DeferredCall:
@@ -44,15 +45,22 @@ class DeferredCall:
     """Why the call was dropped."""
     exception: BaseException | None = None
     """What the call raised."""
+    rolled_back: str | None = None
+    """The database whose rollback the call was deferred in, if any (C2)."""
     started: float | None = None
     """When the call began, on the clock of `time.monotonic`, in seconds."""
     _scope: DeferScope | None = None
     _id: str | None = None
+    attempt = 1
+    """The how manieth run this is; more than 1 when it was run again from a record."""
     _name: str | None = None
     _rule: Callable[[Outcome], object] | None = None
     _timeout: float | None = None
     _thread: int | None = None
     _after_commit = True
+    _gates: list[Gate] | None = None
+    _committed: bool | None = None
+    _observers: _instruments.Around | None = None
     _grouped: object = None
 
     def __init__(
@@ -65,16 +73,24 @@ class DeferredCall:
         lasti: int,
     ) -> None:
         """Not for users: `defer()` makes calls."""
-        if type(fn) is FunctionType and not fn.__code__.co_flags & _names.UNUSUAL:
-            self.is_async = False
+        if type(fn) is FunctionType:
+            flags = fn.__code__.co_flags & _names.UNUSUAL
+        else:
+            flags = _names.UNUSUAL
+        if flags == 0 or flags == _names.CO_COROUTINE:  # noqa: PLR1714 - a set costs twice as much
+            self.is_async = flags > 0
         else:
             self.is_async = _names.is_async(fn)
         self.fn = fn
         self.args = args
         self.kwargs = kwargs
         self._context = context
+        self._plain = True
         self._code = code
         self._lasti = lasti
+
+    # `_plain` says that no option was set and no transaction is open: it is looked at
+    # in place of all of them.
 
     def __repr__(self) -> str:
         reason = f" ({self.reason})" if self.reason else ""
@@ -89,6 +105,8 @@ class DeferredCall:
     def id(self) -> str:
         """An identifier of this very call, unique across processes."""
         if self._id is None:
+            from uuid import uuid4  # noqa: PLC0415 - not every call is asked
+
             self._id = uuid4().hex
         return self._id
 
@@ -99,8 +117,11 @@ class DeferredCall:
 
     @property
     def outcome(self) -> Outcome | None:
-        """How the call's unit ended; None while it is open."""
-        return self._scope.outcome if self._scope is not None else None
+        """How the call's unit, and its transactions, ended; None while it is open."""
+        outcome = self._scope.outcome if self._scope is not None else None
+        if outcome is None or self._committed is None:
+            return outcome
+        return outcome._replace(committed=self._committed)
 
     def named(self, name: str) -> DeferredCall:
         """Give the call a name; it replaces an earlier call of that name (C3).
@@ -114,6 +135,7 @@ class DeferredCall:
             raise TypeError(BAD_NAME.format(name=name, type=kind))
         if self._open("named"):
             self._name = name
+            self._plain = False
             if self._scope is not None:
                 self._scope._claim(name, self)
         return self
@@ -126,6 +148,7 @@ class DeferredCall:
         """
         if self._open("always"):
             self._rule = _always
+            self._plain = False
         return self
 
     def when(self, predicate: Callable[[Outcome], object]) -> DeferredCall:
@@ -143,6 +166,7 @@ class DeferredCall:
             raise TypeError(BAD_PREDICATE.format(what=what))
         if self._open("when"):
             self._rule = predicate
+            self._plain = False
         return self
 
     def timeout(self, seconds: float) -> DeferredCall:
@@ -157,6 +181,7 @@ class DeferredCall:
             raise ValueError(BAD_TIMEOUT.format(seconds=seconds))
         if self._open("timeout"):
             self._timeout = float(seconds)
+            self._plain = False
         return self
 
     def after_commit(self, wait: bool = True) -> DeferredCall:
@@ -167,7 +192,16 @@ class DeferredCall:
         """
         if self._open("after_commit"):
             self._after_commit = wait
+            scope = self._scope
+            if not wait and scope is not None and scope._aside and self in scope._aside:
+                scope.rejoin([self])
         return self
+
+    def waits_for_commit(self) -> bool:
+        """Tell whether a transaction that the call was deferred in has not ended."""
+        return (
+            self._gates is not None and self._committed is None and self._after_commit
+        )
 
     def concurrently(self) -> DeferredCall:
         """Run together with the neighbours that say the same (D1).
@@ -220,21 +254,29 @@ class DeferredCall:
     def _group(self, group: object, option: str) -> DeferredCall:
         if self._open(option):
             self._grouped = group
+            self._plain = False
         return self
 
     def _drop(self, reason: Reason) -> bool:
         if self._scope is not None:
             return self._scope._refuse(self, reason)
-        self.state = "dropped"
-        self.reason = reason
-        self._say_dropped()
+        self._plain = False
+        self.end_dropped(reason)
         return True
 
-    def _say_dropped(self) -> None:
+    def end_dropped(self, reason: Reason) -> None:
+        """End a call that does not start; whoever took it out of the line does it."""
+        self.state = "dropped"
+        self.reason = reason
+        if _instruments.instruments:
+            _instruments.tell(self._scope, self)
         level = logging.WARNING if self.reason == "overflow" else logging.INFO
         if logger.isEnabledFor(level):
+            why = str(self.reason)
+            if self.reason == "rollback":
+                why += f" of {self.rolled_back}"
             text = "deferred call %s dropped: %s (deferred at %s)"
-            say(level, text, self.name, self.reason, self.site, call=self)
+            say(level, text, self.name, why, self.site, call=self)
 
 
 def _always(_outcome: Outcome) -> bool:

@@ -8,12 +8,14 @@ from collections.abc import Callable
 from contextvars import copy_context
 from typing import TYPE_CHECKING, ParamSpec
 
-from postlude import _scope
+from postlude import _scope, _settings
 from postlude._background import background, run_here, running_loop
 from postlude._call import DeferredCall
 from postlude._scope import DeferScope, current
 from postlude._settings import settings
 from postlude.exceptions import NO_SCOPE, NoScopeError, NoScopeWarning
+from postlude.transactions import _around
+from postlude.transactions._around import close_gates
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -47,8 +49,13 @@ def defer(
         frame = sys._getframe()
     call = DeferredCall(fn, args, kwargs, copy_context(), frame.f_code, frame.f_lasti)
     scope = current.get()
-    if scope is not None and _scope.interceptor is None:
-        scope.add(call)
+    if scope is not None and _scope.interceptor is None and _settings.inspects is False:
+        if scope._gates is not None or _around.probes:
+            close_gates(call, scope)
+        call._scope = scope
+        scope._calls.append(call)
+        if scope._ended:  # after the append, as in add()
+            scope._add_late()
     else:
         _register((call,), scope, frame)
     return call
@@ -70,6 +77,7 @@ def defer_all(*fns: Callable[[], object]) -> tuple[DeferredCall, ...]:
     group = object()
     for call in calls:
         call._grouped = group
+        call._plain = False
     _register(calls, current.get(), frame)
     return calls
 
@@ -93,9 +101,16 @@ def _register(
     calls: tuple[DeferredCall, ...], scope: DeferScope | None, frame: FrameType
 ) -> None:
     """Hand calls to the testing kit, to their unit, or run them for want of one."""
+    if _settings.inspecting():
+        from postlude._inspector import look  # noqa: PLC0415 - not in production
+
+        for call in calls:
+            look(call, scope, frame)
     interceptor = _scope.interceptor
     if interceptor is not None:
         calls = tuple(c for c in calls if not interceptor.registered(c, scope))
+    for call in calls:
+        close_gates(call, scope)
     if scope is not None:
         for call in calls:
             scope.add(call)
@@ -113,11 +128,13 @@ def _without_scope(calls: tuple[DeferredCall, ...], frame: FrameType) -> None:
         for call in calls:
             call._drop("cancelled")
         raise NoScopeError(NO_SCOPE.format(name=name, consequence="was not registered"))
+    gated = any(call._gates is not None for call in calls)
+    consequence = "runs after the commit" if gated else "ran at once"
     place = (calls[0]._code, calls[0]._lasti)
     if place not in _warned:
         _warned.add(place)
         warnings.warn_explicit(
-            NO_SCOPE.format(name=name, consequence="ran at once"),
+            NO_SCOPE.format(name=name, consequence=consequence),
             NoScopeWarning,
             frame.f_code.co_filename,
             frame.f_lineno,
@@ -126,7 +143,8 @@ def _without_scope(calls: tuple[DeferredCall, ...], frame: FrameType) -> None:
     for call in calls:
         call._context.run(current.set, scope)  # what it defers itself joins it (A7)
         scope.add(call)
-        call._scope = None  # options that come after it ran have nothing to change
+        if call._gates is None:
+            call._scope = None  # options that come after it ran have nothing to change
     loop = running_loop()
     if loop is not None and calls[0].is_async:
         from postlude._arunner import runner_for  # noqa: PLC0415 - its loop is running

@@ -8,7 +8,7 @@ from postlude._arunner import LoopRunner, runner_for
 from postlude._background import running_loop
 from postlude._log import logger
 from postlude._scope import KEY
-from postlude._settings import settings
+from postlude._settings import in_force
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,7 +61,7 @@ class Lifespan:
         self._asked = True
         message = await self._receive()
         if message["type"] == "lifespan.shutdown" and self._runner is not None:
-            await self._runner.adrain(settings().grace, _second_signal())
+            await self._runner.adrain(in_force().grace, _second_signal())
         return message
 
     async def send(self, message: Message) -> None:

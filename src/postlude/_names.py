@@ -10,9 +10,9 @@ from typing import Any
 from postlude.exceptions import COROUTINE, GENERATOR, NOT_CALLABLE
 
 # inspect.CO_* of the data model; inspect itself costs a dozen modules to import.
-_COROUTINE = 0x80
+CO_COROUTINE = 0x80
 _GENERATOR = 0x20 | 0x200
-UNUSUAL = _COROUTINE | _GENERATOR
+UNUSUAL = CO_COROUTINE | _GENERATOR
 """Code flags of a function that does not run to its end when it is called."""
 
 
@@ -46,7 +46,7 @@ def is_async(fn: Callable[..., object]) -> bool:
         if flags & _GENERATOR:
             name = qualified(fn)
             raise TypeError(GENERATOR.format(name=name, short=short(fn)))
-        return bool(flags & _COROUTINE)
+        return bool(flags & CO_COROUTINE)
     if not callable(fn):
         raise _not_callable(fn)
     return False

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from postlude import _reporting, _runner, _threads
-from postlude._scope import DeferScope, current
-from postlude._settings import settings
+from postlude._scope import DeferScope, current, held, waiting
+from postlude._settings import in_force
+from postlude.instrumentation import _instruments
 
 if TYPE_CHECKING:
     from postlude._types import Runner
 
 _monotonic = time.monotonic
+ENDED = "the process ended before it was done"
 
 fallback: Runner
 """Runs what no loop is left for; set by `postlude._background`."""
@@ -28,6 +30,9 @@ _process_lock = threading.Lock()
 
 def register(runner: Runner) -> None:
     """Have *runner* drained when the process ends."""
+    from postlude.instrumentation import _discovery  # noqa: PLC0415 - once per runner
+
+    _discovery.discover()
     _hook_exit()
     runners.add(runner)
 
@@ -56,30 +61,104 @@ def _hook_exit() -> None:
     atexit.register(_end)
 
 
-_LIGHT = 8
+LIGHT = 8
 """What a unit may bring uncounted, while all units together are far from the bound."""
 
 
-def admit(scope: DeferScope, runner: Runner) -> bool:
-    """Have *runner* count a unit's calls; apply `overflow` at `max_pending` (D6).
+def is_light(weight: int) -> bool:
+    """Tell whether a unit's calls need no counting: few, and few units are there."""
+    return weight <= LIGHT and len(held) * LIGHT <= in_force().max_pending
+
+
+def admit(scope: DeferScope) -> bool:
+    """Apply `overflow` to a unit that is held, at `max_pending` (D6).
 
     False means that the calls were dropped; `scope.stay` that the request's own task
     should wait for them.
     """
-    active = runner.active
-    active[scope] = weight = scope.pending
-    limits = settings()
-    if weight <= _LIGHT and len(active) * _LIGHT <= limits.max_pending:
+    limits = in_force()
+    weight = len(scope._calls)
+    if is_light(weight):
         return True
-    if sum(sum(list(r.active.values())) for r in list(runners)) <= limits.max_pending:
+    if _load.with_another(weight) <= limits.max_pending:
         return True
     if limits.overflow == "wait":
         scope.stay = True
         return True
     for call in scope.abandon():
-        scope._refuse(call, "overflow")
+        call.end_dropped("overflow")
     scope.take()
     return False
+
+
+class _Load:
+    """How many calls all held units brought.
+
+    Counting them costs a look at each, so it is done anew only after an eighth as many
+    more have come; in between what came is added, and what has ended is not taken off.
+    """
+
+    def __init__(self) -> None:
+        self._known = 0
+        self._left = 0
+
+    def with_another(self, weight: int) -> int:
+        """Give the number, with a unit of *weight* calls that is held already."""
+        self._left -= 1
+        self._known += weight
+        if self._left <= 0 or self._known > in_force().max_pending:
+            self._known = sum(n for (n,) in list(held.values()))
+            self._left = len(held) // 8
+        return self._known
+
+
+_load = _Load()
+
+
+_FEW = 64
+_looked: tuple[float, int] = (0.0, 0)
+
+
+def load() -> tuple[int, int]:
+    """Tell how many calls of ended units are pending, and how many run.
+
+    Many units are counted twenty times a second at most: this is asked at every call.
+    """
+    global _looked
+    when, pending = _looked
+    if len(held) <= _FEW or _monotonic() - when > 1 / 20:
+        pending = sum(len(scope._calls) for scope in list(held))
+        _looked = _monotonic(), pending
+    return pending + len(waiting), len(_runner.running)
+
+
+_instruments.load = load
+
+
+def state() -> tuple[int, tuple[tuple[str, str, float], ...], tuple[str, ...]]:
+    """Tell how many calls are pending, which run since when, and which limits are met.
+
+    Of those that run, the fifty that began first; times are Unix seconds.
+    """
+    limits = in_force()
+    running = sorted(
+        ((call.started, call) for call in list(_runner.running) if call.started),
+        key=lambda pair: pair[0],
+    )
+    pending, _ = load()
+    in_loops = sum(call.is_async for _, call in running)
+    met = {
+        "threads": len(running) - in_loops >= limits.threads,
+        "concurrency": in_loops >= limits.concurrency,
+        "max_pending": pending + len(running) >= limits.max_pending,
+    }
+    passed = time.time() - _monotonic()
+    shown = tuple((c.name, c.site, began + passed) for began, c in running[:_SHOWN])
+    return pending, shown, tuple(name for name, is_met in met.items() if is_met)
+
+
+_SHOWN = 50
+_reporting.look = state
 
 
 def drain(grace: float | None = None) -> None:
@@ -91,11 +170,37 @@ def drain(grace: float | None = None) -> None:
     Raises:
         RuntimeError: called on an event loop that has calls to run.
     """
-    deadline = _monotonic() + (settings().grace if grace is None else grace)
+    deadline = _monotonic() + (in_force().grace if grace is None else grace)
     # Again and again: a loop that was closed hands its units to another runner.
-    while busy := [runner for runner in list(runners) if runner.active]:
-        for runner in busy:
+    while not idle():
+        for runner in list(runners):
             runner.drain(deadline)
+        if _monotonic() >= deadline:
+            lose([*held, *_with_waiting()], ENDED)
+    _reporting.flush()
+
+
+def idle() -> bool:
+    """Tell whether no call is left in this process.
+
+    Looks twice: between putting a unit down and seeing that a call came meanwhile, its
+    holder holds nothing.
+    """
+    if held or waiting:
+        return False
+    time.sleep(0.0005)
+    return not (held or waiting)
+
+
+def units(runner: Runner) -> list[DeferScope]:
+    """Give the units that *runner* has not finished, waiting ones included."""
+    every = dict.fromkeys([*list(held), *_with_waiting()])
+    return [scope for scope in every if scope.runner is runner]
+
+
+def _with_waiting() -> list[DeferScope]:
+    scopes = [call._scope for call in list(waiting)]
+    return [scope for scope in scopes if scope is not None]
 
 
 over = False
@@ -109,34 +214,33 @@ def _end() -> None:
 
 
 def wait_for(
-    active: dict[DeferScope, int],
+    runner: Runner,
     deadline: float,
     pause: Callable[[float], object] = time.sleep,
 ) -> None:
-    """Block until *active* is empty; at the deadline record what is left as lost.
+    """Block until *runner* has no unit; at the deadline record what is left as lost.
 
     *pause* passes some seconds, and may do something useful meanwhile.
     """
     try:
-        while active and _monotonic() < deadline:
+        while units(runner) and _monotonic() < deadline:
             if not _threads.threads().help():
                 pause(0.005)
     finally:  # a second signal ends at once, and even then nothing is silent
-        lose(active, "the process ended before it was done")
+        lose(units(runner), ENDED)
 
 
-def lose(active: dict[DeferScope, int], why: str) -> None:
+def lose(scopes: list[DeferScope], why: str) -> None:
     """Record all calls of these units that have not ended as lost."""
-    for scope in list(active):
+    for scope in scopes:
         running = list(_runner.running.items())
         for call in [call for call, unit in running if unit is scope]:
             if _runner.give_up(call, "lost") is not None:
                 _reporting.lost(scope, call, f"{why}, while it ran")
         for call in scope.abandon():
-            if call.state == "pending":
-                call.state = "lost"
-                _reporting.lost(scope, call, f"{why}, before it began")
-        active.pop(scope, None)
+            call.state = "lost"
+            _reporting.lost(scope, call, f"{why}, before it began")
+        held.pop(scope, None)
 
 
 def _after_fork() -> None:
@@ -147,9 +251,12 @@ def _after_fork() -> None:
     DeferScope.forks += 1
     _process_lock = threading.Lock()
     _runner.running.clear()
+    held.clear()
+    waiting.clear()
     for runner in list(runners):
         runner.forked()
     current.set(None)
+    _reporting.forked()
 
 
 if hasattr(os, "register_at_fork"):

@@ -7,39 +7,139 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from postlude._log import say
-from postlude._settings import settings
-from postlude.failures import FailureRecord, FailureStore
-from postlude.failures.memory import MemoryFailureStore
+from postlude._settings import Settings, in_force, settings, when_loaded
+from postlude.failures import Batch, FailureRecord, FailureStore, _retry
+from postlude.instrumentation import _instruments
 
 if TYPE_CHECKING:
     from postlude._call import DeferredCall
     from postlude._scope import DeferScope
+    from postlude.failures._writer import State, Writer
 
+_KEPT = 1_000
+"""Failure records that are kept in memory by default."""
 _store: FailureStore | None = None
+_spec: object = None
+_writer: Writer | None = None
+"""Writes for a store that may wait for something; none for memory."""
+look: State  # installed by postlude._process
+"""How many calls are pending, which run since when, and which limits are met."""
 watchers: tuple[Callable[[DeferredCall], object], ...] = ()
 """Who wants to see each failed call; the testing kit."""
 
 
 def failure_store() -> FailureStore:
-    """Give the failure store of this process."""
+    """Give the failure store of this process.
+
+    Raises:
+        SettingsError: the environment has an unknown or impossible setting.
+    """
+    settings()
+    return _current()
+
+
+_retry.own_store = failure_store
+
+
+def _current() -> FailureStore:
     global _store
     if _store is None:
-        _store = MemoryFailureStore(settings().failures_kept)
+        from postlude.failures.memory import (  # noqa: PLC0415 - not every process has one
+            MemoryFailureStore,
+        )
+
+        _store = MemoryFailureStore(in_force().failures_kept or _KEPT)
     return _store
+
+
+def prepare() -> None:
+    """Load what the first failure needs, so that no request waits for it.
+
+    Raises:
+        SettingsError: a setting is unknown or impossible.
+    """
+    from importlib import import_module  # noqa: PLC0415 - `import postlude` is small
+
+    import_module("postlude._codec")
+    settings()
+    _current()
+
+
+def _choose(chosen: Settings) -> None:
+    """Take the store and the instruments that the settings name, when they are read."""
+    global _spec, _store, _writer
+    if chosen.instruments:
+        from postlude.instrumentation import _discovery  # noqa: PLC0415 - few say which
+
+        _discovery.install(chosen.instruments)
+    if chosen.failures is _spec or chosen.failures == _spec:
+        return
+    store = None
+    if chosen.failures is not None:
+        from postlude.failures._opening import open_store  # noqa: PLC0415 - few have one
+
+        store = open_store(chosen.failures)
+    before, _writer, _spec, _store = _writer, None, chosen.failures, store
+    if before is not None:
+        before.flush(_FLUSH)
+        before.store.close()
+    if store is not None:
+        watch(store)
+
+
+def watch(store: FailureStore) -> None:
+    """Have every call counted for *store*, besides the failures."""
+    global _writer
+    from postlude.failures._writer import Writer  # noqa: PLC0415 - few have a store
+
+    if _writer is not None:
+        _instruments.uninstall(_writer)
+    _writer = Writer(store, look)  # noqa: F821 - declared above, set by _process
+    _instruments.install(_writer)
+
+
+def flush(timeout: float = 2.0) -> bool:
+    """Wait until all records are in the store; False if they are not."""
+    return _writer is None or _writer.flush(timeout)
+
+
+def writes() -> bool:
+    """Tell whether records are written by a thread, which `flush` waits for."""
+    return _writer is not None
+
+
+def forked() -> None:
+    """Begin anew in a forked child: the parent writes its own records (D8)."""
+    if _writer is not None:
+        watch(_writer.store)
+
+
+_FLUSH = 2.0
+when_loaded.append(_choose)
 
 
 def failed(scope: DeferScope, call: DeferredCall, exc: BaseException) -> None:
     """Log once at ERROR with traceback and place, and record (E1)."""
     call.exception = exc
-    _record(scope, call, "failed")
+    from postlude._hints import hint  # noqa: PLC0415 - only where something failed
+
+    advice = hint(call, exc)
+    if _instruments.instruments:
+        _instruments.tell(scope, call)
+    _record(scope, call, "failed", advice)
     kind = type(exc).__qualname__
     text = "deferred call %s failed: %s: %s (deferred at %s)"
-    args = call.name, kind, _text(exc), call.site
+    args: tuple[object, ...] = (call.name, kind, _text(exc), call.site)
+    if advice is not None:
+        text += " - hint: %s"
+        args += (advice,)
     say(logging.ERROR, text, *args, call=call, exc_info=exc)
 
 
 def timed_out(scope: DeferScope, call: DeferredCall, what: str) -> None:
     """Log and record a call that had its time; *what* says what becomes of it (D5)."""
+    if _instruments.instruments:
+        _instruments.tell(scope, call)
     _record(scope, call, "timed_out")
     text = "deferred call %s timed out after %s s and %s (deferred at %s)"
     say(logging.ERROR, text, call.name, call._timeout, what, call.site, call=call)
@@ -47,6 +147,8 @@ def timed_out(scope: DeferScope, call: DeferredCall, what: str) -> None:
 
 def lost(scope: DeferScope, call: DeferredCall, why: str) -> None:
     """Log and record a call that could not run or end (D7)."""
+    if _instruments.instruments:
+        _instruments.tell(scope, call)
     _record(scope, call, "lost")
     text = "deferred call %s was lost: %s (deferred at %s)"
     say(logging.ERROR, text, call.name, why, call.site, call=call)
@@ -70,15 +172,23 @@ def slow(call: DeferredCall, seconds: float) -> None:
         "deferred call %s is still running after %.0f s; work over %g s belongs on a "
         "queue (deferred at %s)"
     )
-    limit = settings().soft_limit
+    limit = in_force().soft_limit
     say(logging.WARNING, text, call.name, seconds, limit, call.site, call=call)
 
 
-def _record(scope: DeferScope, call: DeferredCall, state: str) -> None:
+def _record(
+    scope: DeferScope, call: DeferredCall, state: str, advice: str | None = None
+) -> None:
     try:
         for see in watchers:
             see(call)
-        failure_store().add(FailureRecord.of(call, scope.describe(), state))
+        record = FailureRecord.of(call, scope.describe(), state, advice)
+        if scope.keep(record):
+            return
+        if _writer is None or _writer.store.immediate:
+            _current().write(Batch((record,)))
+        else:
+            _writer.failed(record)
     except BaseException as exc:  # noqa: BLE001 - a failing store hurts nobody (E3)
         text = "the failure store failed; this failure is in the log only"
         say(logging.ERROR, text, exc_info=exc)

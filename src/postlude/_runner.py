@@ -6,6 +6,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from postlude import _names, _reporting
+from postlude.instrumentation import _instruments
+from postlude.transactions._around import check_committed
 
 if TYPE_CHECKING:
     from postlude._call import DeferredCall
@@ -29,10 +31,12 @@ def execute(scope: DeferScope, call: DeferredCall) -> Any:
     try:
         if call.exception is not None:  # its condition raised
             raise call.exception
-        if scope._around:
-            result = call._context.run(_surrounded, scope._around, call)
+        if scope._around or _instruments.instruments:
+            result = call._context.run(_observed, scope._around, call)
         else:
             result = call._context.run(call.fn, *call.args, **call.kwargs)
+        if scope._gates is not None:
+            check_committed(scope, call)
     except BaseException as exc:  # noqa: BLE001 - D2
         settled = conclude(call, exc)
         del scope, call  # the traceback keeps this frame, and the call the traceback
@@ -42,7 +46,25 @@ def execute(scope: DeferScope, call: DeferredCall) -> Any:
     if running.pop(call, None) is None:
         return conclude(call, None)
     call.state = "done"
+    if _instruments.instruments:
+        _instruments.tell(scope, call)
     return True
+
+
+def _observed(around: tuple[Around, ...], call: DeferredCall) -> object:
+    observers = _instruments.Around(call)
+    observers.__enter__()
+    try:
+        result = _surrounded(around, call)
+    except BaseException as exc:
+        observers.__exit__(type(exc), exc, exc.__traceback__)
+        del call, observers  # as in execute()
+        raise
+    if result is not None and _names.is_awaitable(result):
+        call._observers = observers  # the call goes on elsewhere, in the same context
+    else:
+        observers.__exit__(None, None, None)
+    return result
 
 
 def _surrounded(around: tuple[Around, ...], call: DeferredCall) -> object:
@@ -55,6 +77,25 @@ def _surrounded(around: tuple[Around, ...], call: DeferredCall) -> object:
         del call  # as in execute()
 
 
+async def aobserved(
+    around: tuple[Around, ...], call: DeferredCall, awaitable: Any
+) -> None:
+    """Await a call, or what it returned, within all that stands around it."""
+    observers, call._observers = call._observers, None
+    if observers is None:
+        observers = _instruments.Around(call)
+        observers.__enter__()
+    try:
+        await asurrounded(around, call, awaitable)
+    except BaseException as exc:
+        observers.__exit__(type(exc), exc, exc.__traceback__)
+        raise
+    else:
+        observers.__exit__(None, None, None)
+    finally:
+        del call, observers  # as in execute()
+
+
 async def asurrounded(
     around: tuple[Around, ...], call: DeferredCall, awaitable: Any
 ) -> None:
@@ -64,7 +105,9 @@ async def asurrounded(
             async with around[0].asynchronous():
                 await asurrounded(around[1:], call, awaitable)
             return
-        result: Any = awaitable or call.fn(*call.args, **call.kwargs)
+        result: Any = awaitable
+        if result is None:
+            result = call.fn(*call.args, **call.kwargs)
         if _names.is_awaitable(result):
             await result
     finally:
@@ -79,6 +122,8 @@ def conclude(call: DeferredCall, exc: BaseException | None) -> bool:
         return False
     if exc is None:
         call.state = "done"
+        if _instruments.instruments:
+            _instruments.tell(scope, call)
     else:
         call.state = "failed"
         _reporting.failed(scope, call, exc)

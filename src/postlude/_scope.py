@@ -6,17 +6,21 @@ from collections.abc import Callable
 from contextvars import ContextVar, Token
 from functools import wraps
 from threading import Event, Lock
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from postlude import _names
 from postlude._outcome import Outcome
 from postlude.exceptions import GENERATOR_BLOCK, SCOPE_ENDED, ScopeEndedError
+from postlude.instrumentation import _instruments
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from postlude._call import DeferredCall
     from postlude._types import Around, BlockRunner, Interceptor, Reason, Runner
+    from postlude.failures._record import FailureRecord
+    from postlude.transactions._gate import Gate
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -29,8 +33,18 @@ KEY = "postlude.scope"
 same request (A8)."""
 _LATE = 0.005
 """Seconds before a late call starts: its options are still being chained (A2)."""
+_ABSENT = object()
 interceptor: Interceptor | None = None
 block_runner: BlockRunner  # installed by postlude._background, which has a runner
+held: dict[DeferScope, list[int]] = {}
+"""The units whose calls are run in this process now, and how many calls each brought.
+Whoever puts a unit in holds it: he alone hands out its calls."""
+waiting: dict[DeferredCall, float] = {}
+"""The calls whose unit is over and whose transaction is not, and since when; on the
+clock of `time.monotonic`. postlude._threads looks after them."""
+
+
+look_after_waiting: Callable[[], object]  # installed by postlude._threads
 
 
 def reset(token: Token[DeferScope | None]) -> None:
@@ -53,41 +67,53 @@ class DeferScope:
     `take()` to one holder at a time: whoever was told to run the unit holds it until
     `take()` gives None. A call that comes later is judged by the same outcome and wakes
     the runner again (A6, A7).
+
+    A pending call stands in the line (or aside, for a transaction). Whoever gets it out
+    of there decides what becomes of it: it starts, is dropped, or is lost. Lists and
+    dicts give a thing to one thread only, so none of this needs a lock.
     """
 
     # Class attributes are the state of a unit in which nothing happened yet: most
     # requests defer nothing, and then no attribute but the adapter's own is ever set.
     _ok: bool | None = None
-    _next = 0
     _names: dict[str, DeferredCall] | None = None
     _ended = False
     _entered = False
-    _held = False
     _outstanding = 0
     _outcome: Outcome | None = None
     _exception: BaseException | None = None
     _token: Token[DeferScope | None] | None = None
     _around: tuple[Around, ...] = ()
-    _finished: tuple[Callable[[], object], ...] = ()
+    _gates: list[Gate] | None = None
+    _aside: dict[DeferredCall, None] | None = None
+    _outer: DeferScope | None = None
+    _finished: list[Callable[[], object]] | None = None
     runner: Runner | None = None
     wake: Event | None = None
     route: str | None = None
     """Set by a framework that knows which of its routes the request took."""
     stay = False
     on_loop = False
+    _counted = False
+    _began = 0.0
+    head_sent: float | None = None
+    last_byte: float | None = None
+    """When the response's head and its last byte were handed over, or a block ended, on
+    the clock of `time.monotonic`; only noted where somebody watches."""
 
     forks = 0
     """How often this process was forked off. A unit that is older than that is its
     parent's, and so are its calls (D8)."""
 
-    # One lock for all units: it is held for a few instructions at a time and never
-    # while code of others runs, and a lock per unit costs more than it could save.
+    # One lock for all units, for what is rare: names, groups and transactions. It is
+    # held for a few instructions at a time and never while code of others runs.
     _lock = Lock()
 
     def __init__(self) -> None:
         """Make an open scope; enter it with `with` or `async with`."""
-        self._calls: list[DeferredCall | None] = []
+        self._calls: list[DeferredCall] = []
         self._born = DeferScope.forks
+        self._began = monotonic()
 
     def __repr__(self) -> str:
         state = "ended" if self._ended else "open"
@@ -98,7 +124,7 @@ class DeferScope:
     @property
     def pending(self) -> int:
         """How many calls have not been handed out yet."""
-        return len(self._calls) - self._next
+        return len(self._calls) + len(self._aside or ())
 
     @property
     def ended(self) -> bool:
@@ -129,6 +155,9 @@ class DeferScope:
         if self._entered or self._ended:
             raise ScopeEndedError(SCOPE_ENDED)
         self._entered = True
+        self._began = monotonic()
+        self._outer = current.get()  # its transactions are around this block, too
+        self._gates = []  # not None: defer() looks at those, too
         self._token = current.set(self)
         return self
 
@@ -196,12 +225,31 @@ class DeferScope:
         """Say in words which unit this was, for records."""
         return {}
 
+    def keep(self, record: FailureRecord, /) -> bool:  # noqa: ARG002 - whoever keeps any looks at it
+        """Keep the record of a failed call; False: it is for the process's store."""
+        return False
+
+    def count(self) -> float | None:
+        """Give when the unit began, as far as the adapter notes it, the first time."""
+        if self._counted:
+            return None
+        self._counted = True
+        return self._began
+
+    def timing(self) -> str:
+        """Give the value of a `Server-Timing` header: own time so far, and calls.
+
+        In milliseconds, as https://www.w3.org/TR/server-timing/ says.
+        """
+        own = (monotonic() - self._began) * 1000
+        return f'app;dur={own:.1f}, deferred;desc="{self.pending} calls"'
+
     # -- what adapters use --------------------------------------------------
 
     @property
     def busy(self) -> bool:
-        """Whether calls of this unit are running or about to."""
-        return self._held
+        """Whether calls of this unit are running, about to, or wait for a commit."""
+        return self in held or bool(self._aside)
 
     def surround(self, around: Around) -> None:
         """Put a framework's surroundings around every call of this unit (D4)."""
@@ -225,24 +273,23 @@ class DeferScope:
     def close(self) -> bool:
         """End the unit; True if there are calls, which the caller then holds."""
         self._ended = True  # first: what is added from here on wakes the runner itself
+        if _instruments.instruments:
+            self.last_byte = monotonic()
         if not self._calls or self._born != DeferScope.forks or not self.hold():
             return False
         return interceptor is None or not self._intercepted()
 
     def hold(self) -> bool:
-        """Become the holder, who alone hands out calls; False if there is no need."""
-        with self._lock:
-            free = not self._held and self._next < len(self._calls)
-            if free:
-                self._held = True
-        return free
+        """Become the holder, who alone hands out calls; False if there is one."""
+        mine = [len(self._calls)]
+        return held.setdefault(self, mine) is mine
 
     def _judge(self) -> Outcome:
         return Outcome.of_block(self._exception)
 
     def _intercepted(self) -> bool:
         if interceptor is not None and interceptor.holds(self):
-            self._held = False
+            held.pop(self, None)
             return True
         return False
 
@@ -264,6 +311,25 @@ class DeferScope:
             assert self.runner is not None  # noqa: S101 - no unit ends without one
             self.runner.resume(self, _LATE)
 
+    def _free_name(self, call: DeferredCall) -> None:
+        with self._lock:
+            names, name = self._names, call._name
+            if names is not None and name is not None and names.get(name) is call:
+                del names[name]
+
+    def rejoin(self, calls: list[DeferredCall]) -> None:
+        """Line up again calls that were set aside: their transactions have ended."""
+        aside = self._aside
+        if aside is None or self._born != DeferScope.forks:
+            return
+        for call in calls:
+            if aside.pop(call, _ABSENT) is None:
+                waiting.pop(call, None)
+                self._calls.append(call)
+        if self.hold() and (interceptor is None or not self._intercepted()):
+            assert self.runner is not None  # noqa: S101 - no unit ends without one
+            self.runner.resume(self)
+
     def _claim(self, name: str, call: DeferredCall) -> None:
         """Let *call* own *name*: the last registration wins (C3)."""
         with self._lock:
@@ -278,10 +344,10 @@ class DeferScope:
 
     def starts_in_thread(self) -> bool:
         """Tell whether what is next in line is a sync call. Only for the holder."""
-        if self._next == len(self._calls):
+        try:
+            return not self._calls[0].is_async
+        except IndexError:
             return False
-        call = self._calls[self._next]
-        return call is not None and not call.is_async
 
     def take(self) -> DeferredCall | list[DeferredCall] | None:
         """Hand out what starts now: one call, or a group that runs together (D1).
@@ -292,104 +358,126 @@ class DeferScope:
         if self._ok is None:
             self._ok = self._succeeded()
         calls = self._calls
-        with self._lock:
-            place = self._next
-            if place < len(calls):
-                call = calls[place]
-                if (
-                    call is not None
-                    and self._ok
-                    and call._rule is None
-                    and call._grouped is None
-                    and call.state == "pending"
-                ):
-                    calls[place] = None
-                    self._next = place + 1
-                    call.state = "running"
-                    self._outstanding = 1
-                    return call
-                finished = None
-            else:
-                del calls[:place]
-                self._names = None
-                self._next = 0
-                self._held = False
-                if self.runner is not None:
-                    self.runner.active.pop(self, None)
-                finished, self._finished = self._finished, ()
-        if finished is None:
-            return self._take_by_rule()
-        for tell in finished:
-            tell()
-        return None
+        while True:
+            try:
+                call = calls.pop(0)
+            except IndexError:
+                if self.put_down():
+                    return None
+                continue
+            if call._plain and self._ok:
+                call.state = "running"
+                self._outstanding = 1
+                return call
+            batch = self._decide(call)
+            if batch is not None:
+                return batch
 
-    def _take_by_rule(self) -> DeferredCall | list[DeferredCall] | None:
-        """Go on where `take` found no plain call but a rule, a group, or a gap."""
-        call = self._pop(None)
-        if call is None or not self._admits(call):
-            return self.take()
+    def put_down(self) -> bool:
+        """Stop holding a unit with an empty line; False if it must go on after all."""
+        held.pop(self, None)
+        if self._calls and self.hold():  # one came just now, and saw it held
+            return False
+        if self._finished:
+            self._tell_finished()
+        return True
+
+    def _decide(self, call: DeferredCall) -> DeferredCall | list[DeferredCall] | None:
+        """Decide on a call that is not plain, or whose unit failed."""
+        if not self._may_start(call):
+            return None
         if call._grouped is None:
             self._outstanding = 1
             return call
         group = [call]
-        while (member := self._pop(call._grouped)) is not None:
-            if self._admits(member):
+        calls = self._calls
+        while calls and calls[0]._grouped is call._grouped:
+            member = calls.pop(0)
+            if member._grouped is not call._grouped:  # the other one was taken back
+                calls.insert(0, member)
+            elif self._may_start(member):
                 group.append(member)
         self._outstanding = len(group)
         return group
 
-    def _pop(self, group: object) -> DeferredCall | None:
-        """Take the next pending call out of the line; only one of *group*, if given."""
-        with self._lock:
-            calls = self._calls
-            while self._next < len(calls):
-                call = calls[self._next]
-                if call is not None and call.state == "pending":
-                    if group is not None and call._grouped is not group:
-                        return None
-                    calls[self._next] = None
-                    self._next += 1
-                    return call
-                calls[self._next] = None
-                self._next += 1
-            return None
+    def _may_start(self, call: DeferredCall) -> bool:
+        """Judge one call by its unit and its transactions, right before it starts.
+
+        Both by the unit's outcome (C1) and by the commit (B3, C2).
+        """
+        if call.state != "pending":  # taken back without its unit (A5)
+            return False
+        if call._gates is not None and self._must_wait(call):
+            return False
+        if call._name is not None:
+            self._free_name(call)
+        rule, wanted, reason = call._rule, bool(self._ok), "outcome"
+        if rule is not None:
+            if self._aside is None:
+                self._aside = {}
+            self._aside[call] = None  # it can be taken back while its rule is asked
+            try:
+                wanted = bool(call._context.run(rule, call.outcome or Outcome()))
+            except BaseException as exc:  # noqa: BLE001 - a condition fails as its call does (D2)
+                call.exception, wanted = exc, True
+            if self._aside.pop(call, _ABSENT) is not None:
+                return False
+        elif call._committed is False and call._after_commit:
+            wanted, reason = False, "rollback"
+        if wanted:
+            call.state = "running"
+        else:
+            call.end_dropped(cast("Reason", reason))
+        return wanted
+
+    def _must_wait(self, call: DeferredCall) -> bool:
+        """Set a call aside whose transaction has not ended; others run before it."""
+        for gate in tuple(call._gates or ()):
+            gate.poll()
+        with self._lock:  # a gate that ends looks here for the calls it wakes
+            if not call.waits_for_commit():
+                return False
+            if self._aside is None:
+                self._aside = {}
+            self._aside[call] = None
+            waiting[call] = monotonic()
+        look_after_waiting()  # noqa: F821 - declared above, set by _threads
+        return True
 
     def _succeeded(self) -> bool:
         """Judge the unit for calls that have no rule of their own (C1)."""
         outcome = self.outcome
         return outcome is None or outcome.ok
 
-    def _admits(self, call: DeferredCall) -> bool:
-        """Judge one call by the unit's outcome, right before it starts (C1)."""
-        rule, wanted = call._rule, bool(self._ok)
-        if rule is not None:
-            try:
-                wanted = bool(call._context.run(rule, self.outcome or Outcome()))
-            except BaseException as exc:  # noqa: BLE001 - a condition fails as its call does (D2)
-                call.exception, wanted = exc, True
-        if not wanted:
-            self._refuse(call, "outcome")
-            return False
-        with self._lock:
-            if call.state != "pending":  # taken back while its condition was asked
-                return False
-            call.state = "running"
-            return True
-
     def _refuse(self, call: DeferredCall, reason: Reason) -> bool:
         """Drop a call that has not started; False if it has."""
-        with self._lock:
-            if call.state != "pending":
+        if not self._withdraw(call):
+            return False
+        if call._name is not None:
+            self._free_name(call)
+        call.end_dropped(reason)
+        return True
+
+    def lose(self, call: DeferredCall) -> bool:
+        """Give up a call that has not started; False if it has."""
+        if not self._withdraw(call):
+            return False
+        call.state = "lost"
+        return True
+
+    def _withdraw(self, call: DeferredCall) -> bool:
+        """Take a call out of the line, or from aside."""
+        try:
+            self._calls.remove(call)
+        except ValueError:
+            if not self._aside or self._aside.pop(call, _ABSENT) is not None:
                 return False
-            call.state = "dropped"
-            call.reason = reason
-        call._say_dropped()
+            waiting.pop(call, None)
         return True
 
     def settled(self) -> bool:
         """Note that one call taken has settled; True: the caller now holds the unit."""
         if self._outstanding == 1 and self.wake is None:
-            self._outstanding = 0
             return True
         with self._lock:
             self._outstanding -= 1
@@ -401,20 +489,22 @@ class DeferScope:
             return False
 
     def on_finish(self, tell: Callable[[], object]) -> None:
-        """Call *tell* (quick, any thread) once no call is left; at once if so now."""
-        with self._lock:
-            if self._held:
-                self._finished += (tell,)
+        """Call *tell* (quick, any thread) once nobody runs calls; at once if so now."""
+        if self._finished is None:
+            self._finished = []
+        self._finished.append(tell)
+        if self not in held:
+            self._tell_finished()
+
+    def _tell_finished(self) -> None:
+        while self._finished:
+            try:
+                tell = self._finished.pop()
+            except IndexError:  # another thread was quicker
                 return
-        tell()
+            tell()
 
     def abandon(self) -> list[DeferredCall]:
         """Give up all calls that have not begun; they are the caller's to record."""
-        with self._lock:
-            left = [
-                call
-                for call in self._calls[self._next :]
-                if call is not None and call.state == "pending"
-            ]
-            self._next = len(self._calls)
-            return left
+        line = [*self._calls, *(self._aside or ())]
+        return [call for call in line if self._withdraw(call)]

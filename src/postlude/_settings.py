@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple, TypedDict, Unpack
@@ -10,6 +11,8 @@ from typing import Any, Literal, NamedTuple, TypedDict, Unpack
 from postlude.exceptions import SettingsError
 
 _PREFIX = "POSTLUDE_"
+_NO_SETTINGS = {"POSTLUDE_APP"}
+"""Variables of that prefix that are the command line's own."""
 
 
 class Settings(NamedTuple):
@@ -41,13 +44,55 @@ class Settings(NamedTuple):
     """Seconds after which a running call is reported as one that should be a queue
     job: the five-second rule."""
 
+    commit_wait: float = 60.0
+    """Seconds that a call waits for a transaction still open after the end of its
+    unit, before it is recorded as lost. A transaction that outlives its request by a
+    minute was forgotten: servers and proxies give up on a whole request by then."""
+
+    inspector: bool | None = None
+    """Whether `defer` warns of what a call captures that ends with its request: an
+    open session, an upload. None is for development only: Python's development mode,
+    a framework's debug mode, tests with Postlude's pytest plugin. Looking takes some
+    microseconds at each `defer`, and in production nobody reads the warning."""
+
     strict: bool = False
     """Whether `defer` outside every unit raises `NoScopeError`. Off, because a script
     that imports a service function must work; on in tests that want to know."""
 
-    failures_kept: int = 1_000
-    """How many failure records the memory store keeps: a day of a healthy service,
-    1 MB at the very most of a broken one."""
+    failures: object = None
+    """Where failure records are kept: a path or an address (`sqlite:///postlude.db`,
+    `postgresql+psycopg://...`), `django`, or a `FailureStore` of your own. None keeps
+    them in memory: a library must not write files that nobody asked for."""
+
+    failures_kept: int | None = None
+    """How many failure records are kept; older ones make room. None is 1,000 in memory
+    (a day of a healthy service, some MB of a broken one), and 100,000 in a database."""
+
+    failures_days: float = 30.0
+    """Days after which failure records and numbers are deleted: as long as most
+    services keep their logs."""
+
+    record_arguments: bool = True
+    """Whether records show and keep the arguments of a call. Without them no call can
+    be run again from its record."""
+
+    redact: tuple[str, ...] = ()
+    """More words, besides `password`, `token` and their like: an argument or key whose
+    name has one in it is never recorded. What is personal differs from app to app."""
+
+    modules: tuple[str, ...] = ()
+    """Packages whose functions a record may name when it is run again. Empty means the
+    project's own code: nothing of Python's or of an installed package, so that whoever
+    can write into the store cannot run `os.system`."""
+
+    instruments: tuple[str, ...] | None = None
+    """Which instruments watch calls: of `opentelemetry`, `prometheus`, `sentry`,
+    `logging`. None is those of the first three whose library the application has
+    loaded by the first call; that costs nothing where there is none."""
+
+    server_timing: bool = False
+    """Whether responses say in a `Server-Timing` header how long they took and how many
+    calls were deferred. Off, because it tells strangers about the inside."""
 
 
 class SettingsOptions(TypedDict, total=False):
@@ -59,8 +104,17 @@ class SettingsOptions(TypedDict, total=False):
     overflow: Literal["wait", "drop"]
     grace: float
     soft_limit: float
+    commit_wait: float
+    inspector: bool | None
     strict: bool
-    failures_kept: int
+    failures: object
+    failures_kept: int | None
+    failures_days: float
+    record_arguments: bool
+    redact: tuple[str, ...]
+    modules: tuple[str, ...]
+    instruments: tuple[str, ...] | None
+    server_timing: bool
 
 
 def _positive_int(value: Any) -> int:
@@ -87,6 +141,43 @@ def _flag(value: Any) -> bool:
     return {"1": True, "true": True, "0": False, "false": False}[str(value).lower()]
 
 
+def _flag_or_none(value: Any) -> bool | None:
+    return None if value is None else _flag(value)
+
+
+def _int_or_none(value: Any) -> int | None:
+    return None if value is None else _positive_int(value)
+
+
+def _words(value: Any) -> tuple[str, ...]:
+    """Understand a list of words; in the environment, with commas between them."""
+    parts: Any = value.split(",") if isinstance(value, str) else value
+    if not all(isinstance(part, str) for part in parts):
+        raise TypeError
+    words = tuple(part.strip() for part in parts)
+    if not all(words) and words != ("",):
+        raise ValueError
+    return tuple(word for word in words if word)
+
+
+def _instruments(value: Any) -> tuple[str, ...] | None:
+    names = None if value is None else _words(value)
+    if names is not None and not set(names) <= INSTRUMENTS:
+        raise ValueError
+    return names
+
+
+def _store(value: Any) -> object:
+    if value is None or hasattr(value, "write"):
+        return value
+    if not isinstance(value, str) or not value:
+        raise ValueError
+    return value
+
+
+INSTRUMENTS = {"opentelemetry", "prometheus", "sentry", "logging"}
+
+
 def _policy(value: Any) -> str:
     if value not in {"wait", "drop"}:
         raise ValueError
@@ -100,14 +191,41 @@ _CHECKS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "overflow": (_policy, "'wait' or 'drop'"),
     "grace": (_seconds, "a number of seconds, 0 or more"),
     "soft_limit": (_positive_seconds, "a positive number of seconds"),
+    "commit_wait": (_positive_seconds, "a positive number of seconds"),
+    "inspector": (
+        _flag_or_none,
+        "True, False or None (in the environment 1, 0, true or false)",
+    ),
     "strict": (_flag, "True or False (in the environment 1, 0, true or false)"),
-    "failures_kept": (_positive_int, "a whole number of at least 1"),
+    "failures": (
+        _store,
+        "a path or an address like 'sqlite:///postlude.db', 'memory', or a store",
+    ),
+    "failures_kept": (_int_or_none, "a whole number of at least 1, or None"),
+    "failures_days": (_positive_seconds, "a positive number of days"),
+    "record_arguments": (
+        _flag,
+        "True or False (in the environment 1, 0, true or false)",
+    ),
+    "redact": (_words, "words (in the environment with commas between them)"),
+    "modules": (_words, "names of modules (in the environment with commas)"),
+    "instruments": (
+        _instruments,
+        "names out of opentelemetry, prometheus, sentry, logging; or None",
+    ),
+    "server_timing": (_flag, "True or False (in the environment 1, 0, true or false)"),
 }
 
 _lock = threading.Lock()
 _configured: dict[str, Any] = {}  # by configure()
 _framework: dict[str, Any] = {}  # by Django's settings
 _loaded: Settings | None = None
+_last_good = Settings()
+_development: str | None = None  # who said that this is no production
+when_loaded: list[Callable[[Settings], object]] = []
+"""Who wants to know of new settings, and may refuse them with a `SettingsError`."""
+inspects: bool | None = None
+"""Whether `defer` looks at what calls capture; None until the first one asks."""
 
 
 def checked(values: Mapping[str, Any], source: str) -> dict[str, Any]:
@@ -141,25 +259,38 @@ def configure(**settings: Unpack[SettingsOptions]) -> None:
     Values given here win over the environment (`POSTLUDE_THREADS=8`), which wins over
     Django's settings (`POSTLUDE = {"THREADS": 8}`), which win over the defaults. The
     settings are the fields of `postlude.settings()`: `threads`, `concurrency`,
-    `max_pending`, `overflow`, `grace`, `soft_limit`, `strict`, `failures_kept`.
+    `max_pending`, `overflow`, `grace`, `soft_limit`, `commit_wait`, `inspector`,
+    `strict`, `failures_kept`.
 
     Raises:
         SettingsError: a name is unknown or a value impossible; nothing is changed.
     """
-    global _loaded
+    global _loaded, inspects
     good = checked(settings, "configure()")
     with _lock:
         _configured.update(good)
-        _loaded = None
+        _loaded = inspects = None
 
 
 def configure_framework(values: Mapping[str, Any], source: str) -> None:
     """Take over what a framework's own settings say; lowest but for the defaults."""
-    global _loaded
+    global _loaded, inspects
     good = checked({str(k).lower(): v for k, v in values.items()}, source)
     with _lock:
         _framework.update(good)
-        _loaded = None
+        _loaded = inspects = None
+
+
+def in_development(source: str) -> None:
+    """Take it from *source*, a framework's debug mode, that this is no production.
+
+    No setting is changed by it: it is what `inspector=None` asks for.
+    """
+    global _development, inspects
+    with _lock:
+        if _development is None:
+            _development = source
+            inspects = None
 
 
 def settings() -> Settings:
@@ -172,12 +303,46 @@ def settings() -> Settings:
     return loaded if loaded is not None else _load()
 
 
+def in_force() -> Settings:
+    """Give the settings in force, or the last good ones; for what runs in background.
+
+    It never raises: what lets a call in, a middleware or `defer`, asks `settings`, and
+    whoever wrote the bad setting meets the error there.
+    """
+    if (loaded := _loaded) is not None:
+        return loaded
+    try:
+        return _load()
+    except SettingsError:
+        return _last_good
+
+
+def inspecting() -> bool:
+    """Decide whether `defer` looks at what calls capture; once, until a new setting.
+
+    Raises:
+        SettingsError: the environment has an unknown or impossible setting.
+    """
+    global inspects
+    if (decided := inspects) is not None:
+        return decided
+    now = settings()
+    wanted = now.inspector
+    if wanted is None:
+        tests = "postlude.pytest_plugin" in sys.modules
+        wanted = _development is not None or tests or sys.flags.dev_mode
+    with _lock:
+        if now is _loaded:  # else the next one decides, by the setting that just came
+            inspects = wanted
+    return wanted
+
+
 def _load() -> Settings:
-    global _loaded
+    global _last_good, _loaded
     environment = {
         name[len(_PREFIX) :].lower(): value
         for name, value in os.environ.items()
-        if name.startswith(_PREFIX)
+        if name.startswith(_PREFIX) and name not in _NO_SETTINGS
     }
     from_environment = {
         name: value
@@ -186,13 +351,21 @@ def _load() -> Settings:
     }
     with _lock:
         _loaded = Settings(**{**_framework, **from_environment, **_configured})
-        return _loaded
+        loaded = _last_good = _loaded
+    try:
+        for hear in when_loaded:
+            hear(loaded)
+    except SettingsError:
+        _loaded = None
+        raise
+    return loaded
 
 
 def reset() -> None:
     """Forget all that was configured; the environment is read again. For tests."""
-    global _loaded
+    global _development, _loaded, inspects
     with _lock:
         _configured.clear()
         _framework.clear()
-        _loaded = None
+        _development = None
+        _loaded = inspects = None

@@ -11,9 +11,10 @@ from queue import SimpleQueue
 from threading import current_thread, get_ident
 from typing import TYPE_CHECKING, Any
 
-from postlude import _reporting, _runner
+from postlude import _reporting, _runner, _scope
 from postlude._log import logger
-from postlude._settings import settings
+from postlude._settings import in_force
+from postlude.transactions import _gate
 
 if TYPE_CHECKING:
     from postlude._call import DeferredCall
@@ -58,6 +59,12 @@ class Threads:
         if not self._waking:
             self._wake()
 
+    def submit_all(self, scopes: list[DeferScope]) -> None:
+        """Have threads run what each unit has next; they share one wake-up."""
+        self._ready.extend([(scope, None, 0.0) for scope in scopes])
+        if not self._waking:
+            self._wake()
+
     def _wake(self) -> None:
         with self._lock:
             if self._waking:
@@ -65,7 +72,7 @@ class Threads:
             if self._idle:
                 self._idle -= 1
             # Stuck threads are replaced, but by no more than there are threads.
-            elif self._size < (limit := settings().threads) + min(self._stuck, limit):
+            elif self._size < (limit := in_force().threads) + min(self._stuck, limit):
                 self._size += 1
                 try:
                     start_thread(self._work, f"postlude-{self._size}")
@@ -112,7 +119,7 @@ class Threads:
         """Note that a given-up call ended; False if its thread has been replaced."""
         with self._lock:
             self._stuck -= 1
-            if self._size > settings().threads + self._stuck:
+            if self._size > in_force().threads + self._stuck:
                 self._size -= 1
                 return False
             return True
@@ -147,15 +154,18 @@ class Threads:
             self._watched.clear()
             # Parked only after a second with no call at all: under load, calls come
             # and go many times a millisecond, and each would wake this thread.
-            self.parked = not _runner.running and not self.recent
+            self.parked = not (_runner.running or self.recent or _scope.waiting)
             self.recent = False
             wait = None if self.parked else self._look(reported)
+            if _scope.waiting:
+                _gate.drop_orphans()
+                _look_at_waiting()
             self._watched.wait(wait)
 
     def _look(self, reported: set[DeferredCall]) -> float:
         now = _monotonic()
-        soft = settings().soft_limit
-        wait = 1.0
+        soft = in_force().soft_limit
+        wait = min(1.0, in_force().commit_wait) if _scope.waiting else 1.0
         calls = list(_runner.running.items())
         reported.intersection_update([call for call, _ in calls])
         for call, scope in calls:
@@ -245,13 +255,44 @@ def start_thread(target: Callable[[], object], name: str) -> threading.Thread:
     return thread
 
 
+def _look_at_waiting() -> None:
+    """Give up calls whose transaction nobody seems to end any more (B3)."""
+    limit = in_force().commit_wait
+    now = _monotonic()
+    for call, since in list(_scope.waiting.items()):
+        if now - since < limit or any(
+            gate.unit is None or not gate.unit.ended for gate in call._gates or ()
+        ):
+            continue
+        scope = call._scope
+        if scope is not None and scope.lose(call):
+            databases = " and ".join(gate.database for gate in call._gates or ())
+            why = (
+                f"its transaction on {databases} was neither committed nor rolled "
+                f"back {limit:g} s after the end of its unit"
+            )
+            _reporting.lost(scope, call, why)
+
+
 _threads: Threads | None = None
 _making = threading.Lock()
+
+
+def unwatched() -> bool:
+    """Tell whether nobody would look after a call that begins now."""
+    return _threads is None or _threads.parked
 
 
 def threads() -> Threads:
     """Give this process's threads."""
     return _threads or _make_threads()
+
+
+def _see() -> None:
+    threads().see()
+
+
+_scope.look_after_waiting = _see
 
 
 def _make_threads() -> Threads:

@@ -16,7 +16,7 @@ from postlude import _reporting, _runner
 from postlude._background import background
 from postlude._outcome import Outcome
 from postlude._scope import KEY, DeferScope, current, reset
-from postlude._settings import settings
+from postlude._settings import in_force
 
 if TYPE_CHECKING:
     from postlude._call import DeferredCall
@@ -45,6 +45,10 @@ class _Exchange(DeferScope):
     def send(self, message: Message) -> Awaitable[None]:
         if message["type"] == "http.response.start":
             self._status = message["status"]
+            if in_force().server_timing:
+                timing = (b"server-timing", self.timing().encode())
+                headers = [*message.get("headers", ()), timing]
+                message = {**message, "headers": headers}
         return self._send(message)
 
     def _judge(self) -> Outcome:
@@ -77,7 +81,7 @@ async def serve(
 
 async def run_in_coroutine(scope: DeferScope) -> None:
     """Run the calls of a closed unit: async ones here, sync ones in threads."""
-    background.hold(scope)
+    background.register()
     with trio.CancelScope(shield=True):  # cancelling the request cancels no call (B5)
         while (batch := scope.take()) is not None:
             async with trio.open_nursery() as nursery:
@@ -123,7 +127,7 @@ async def _await(scope: DeferScope, call: DeferredCall, awaitable: Any) -> None:
         try:
             if call.exception is not None:  # its condition raised
                 raise call.exception
-            await _runner.asurrounded(scope._around, call, awaitable)
+            await _runner.aobserved(scope._around, call, awaitable)
         except trio.Cancelled:
             raise
         except BaseException as exc:  # noqa: BLE001 - D2
@@ -143,6 +147,6 @@ def _own_limiter() -> trio.CapacityLimiter:
     try:
         return _limiter.get()
     except LookupError:
-        limiter = trio.CapacityLimiter(settings().threads)
+        limiter = trio.CapacityLimiter(in_force().threads)
         _limiter.set(limiter)
         return limiter

@@ -38,7 +38,8 @@ class Around(Protocol):
     """What a framework puts around each deferred call of its unit (D4).
 
     One of the two is entered in the call's own context, on the thread or loop that
-    runs the call.
+    runs the call. A third method, `for_retry()`, is optional: it gives what belongs
+    around a call that is run again from its record, in another request or in none.
     """
 
     def sync(self) -> AbstractContextManager[object]:
@@ -52,10 +53,6 @@ class Around(Protocol):
 
 class Runner(Protocol):
     """Executes the calls of units that have ended."""
-
-    active: dict[DeferScope, int]
-    """The units whose calls this runner has not finished yet, and how many calls each
-    brought. A unit that is put down takes itself out."""
 
     def resume(self, scope: DeferScope, delay: float = 0.0) -> None:
         """Run what *scope* has pending, soon, in the background. Any thread.

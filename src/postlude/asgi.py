@@ -6,13 +6,15 @@ import asyncio
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from postlude import _reporting
 from postlude._arunner import LoopRunner, runner_for
 from postlude._lifespan import Lifespan
 from postlude._log import logger
 from postlude._outcome import FIRST_FAILING_STATUS, Outcome
-from postlude._scope import KEY, DeferScope, current, reset
+from postlude._scope import KEY, DeferScope, current, held, reset
 from postlude._session import SealedSession, inside
-from postlude._settings import settings
+from postlude._settings import in_development, in_force
+from postlude.instrumentation import _instruments
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -59,9 +61,11 @@ class PostludeMiddleware:
         self.app = app
         self._around = around
         self._runner: LoopRunner | None = None
-        settings()
+        _reporting.prepare()
 
-    async def __call__(self, scope: ASGIScope, receive: Receive, send: Send) -> None:
+    async def __call__(  # noqa: C901 - the road of every request, in one place
+        self, scope: ASGIScope, receive: Receive, send: Send
+    ) -> None:
         """Serve one connection."""
         kind = scope["type"]
         if (kind != "http" and kind != "websocket") or KEY in scope:  # noqa: PLR1714 - a set costs twice as much, on every request
@@ -76,7 +80,7 @@ class PostludeMiddleware:
             return
         runner = self._runner
         if runner is None or runner.loop is not loop:
-            runner = self._runner = runner_for(loop)
+            runner = self._begin(loop, scope)
         exchange = Exchange(runner, scope, receive, send)
         if self._around is not None:
             exchange.surround(self._around)
@@ -94,10 +98,23 @@ class PostludeMiddleware:
                 reset(token)
             raise
         current.reset(token)
-        if exchange.left_unused():
+        if exchange._ended:
+            if exchange.leave():
+                await exchange.linger()
             return
-        if exchange.leave():
-            await exchange.linger()
+        exchange._ended = True  # first, as in close()
+        if exchange._calls:
+            if exchange.leave():
+                await exchange.linger()
+        else:  # nothing was deferred: the road of most requests
+            scope.pop(KEY, None)
+
+    def _begin(self, loop: asyncio.AbstractEventLoop, scope: ASGIScope) -> LoopRunner:
+        """See the first connection on a loop."""
+        if getattr(scope.get("app", self.app), "debug", False) is True:
+            in_development("debug=True")  # Starlette's and others' attribute
+        self._runner = runner_for(loop)
+        return self._runner
 
     async def _pass(
         self, kind: str, scope: ASGIScope, receive: Receive, send: Send
@@ -127,8 +144,6 @@ class Exchange(DeferScope):
 
     _receiving = 0
     _status: int | None = None
-    _trailers = False
-    _over = False
     _gone: str | None = None
 
     def __init__(
@@ -136,6 +151,7 @@ class Exchange(DeferScope):
     ) -> None:
         self._calls = []
         self._born = DeferScope.forks
+        self._ended = self._over = self._trailers = False
         self.runner = self._loop_runner = runner
         self._asgi: ASGIScope = scope
         self._receive = receive
@@ -159,7 +175,7 @@ class Exchange(DeferScope):
             self._over = True
         return message
 
-    def send(self, message: Message) -> Awaitable[None]:  # noqa: C901 - a flat list of the protocol's messages
+    def send(self, message: Message) -> Awaitable[None]:  # noqa: C901, PLR0912 - a flat list of the protocol's messages
         """Pass a message on, and note when the last byte has been handed over (B1).
 
         Not a coroutine function: most messages need nothing after them.
@@ -167,7 +183,12 @@ class Exchange(DeferScope):
         kind = message["type"]
         if kind == "http.response.start":
             self._status = message["status"]
-            self._trailers = bool(message.get("trailers"))
+            if _instruments.instruments:
+                self.head_sent = monotonic()
+            if in_force().server_timing:
+                message = self._timed(message)
+            if "trailers" in message:
+                self._trailers = bool(message["trailers"])
         elif kind == "http.response.body":
             if message.get("more_body"):
                 return self._send_part(message)
@@ -186,6 +207,10 @@ class Exchange(DeferScope):
         elif kind.startswith("websocket."):
             return self._send_frame(kind, message)
         return self._send(message)
+
+    def _timed(self, message: Message) -> Message:
+        timing = (b"server-timing", self.timing().encode())
+        return {**message, "headers": [*message.get("headers", ()), timing]}
 
     async def _send_last(self, message: Message) -> None:
         if (
@@ -294,14 +319,6 @@ class Exchange(DeferScope):
         ):
             self._exception = exc
 
-    def left_unused(self) -> bool:
-        """End a unit in which nothing was deferred: the road of most requests."""
-        self._ended = True
-        if self._calls or self._held:
-            return False
-        self._asgi.pop(KEY, None)
-        return True
-
     def leave(self) -> bool:
         """End the unit now that the app is done; True if the request's task must stay.
 
@@ -314,7 +331,7 @@ class Exchange(DeferScope):
         if not self._over and not local and (self.pending or self._exception):
             self._end_with_task()
             return False
-        if not self._held and not self.end():
+        if self not in held and not self.end():
             return False
         if "session" in asgi:
             self._seal_session(closed=True)
@@ -402,12 +419,13 @@ def in_process(scope: ASGIScope) -> bool:
     client = scope.get("client")
     if client and client[1] in _TEST_PORTS and tuple(client) in _TEST_CLIENTS:
         return True
-    return _is_starlettes_client(scope)
+    return _DEBUG in (scope.get("extensions") or ())
 
 
 def _is_starlettes_client(scope: ASGIScope) -> bool:
-    return "http.response.debug" in (scope.get("extensions") or ())
+    return _DEBUG in (scope.get("extensions") or ())
 
 
+_DEBUG = "http.response.debug"
 _TEST_CLIENTS = {("127.0.0.1", 123), ("testclient", 50000)}
 _TEST_PORTS = {port for _, port in _TEST_CLIENTS}

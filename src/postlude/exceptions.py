@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 __all__ = [
+    "ArgumentError",
     "CallStartedError",
     "NoQueueError",
     "NoScopeError",
     "NoScopeWarning",
     "PostludeError",
     "PostludeWarning",
+    "RecordGoneError",
+    "RequestBoundWarning",
     "ScopeEndedError",
     "SettingsError",
+    "StoreError",
     "TooLateError",
+    "UncommittedError",
 ]
 
 
@@ -39,8 +44,24 @@ class NoQueueError(PostludeError, LookupError):
     """Raised when an option needs a queue and none is configured (F1)."""
 
 
+class ArgumentError(PostludeError, TypeError):
+    """Raised for a function or an argument that another process could not get (E2)."""
+
+
+class StoreError(PostludeError, OSError):
+    """Raised by a failure store that cannot be used now; never reaches a call (E3)."""
+
+
+class RecordGoneError(PostludeError, LookupError):
+    """Raised for a failure record that is not in its store any more (E2)."""
+
+
 class TooLateError(PostludeError, RuntimeError):
     """Raised when a deferred call changes a response that has left (B7)."""
+
+
+class UncommittedError(PostludeError, RuntimeError):
+    """What a call failed with that left its own transaction open (C2)."""
 
 
 class PostludeWarning(UserWarning):
@@ -51,12 +72,17 @@ class NoScopeWarning(PostludeWarning):
     """Warns once per call site that `defer` ran its function at once (A5)."""
 
 
+class RequestBoundWarning(PostludeWarning):
+    """Warns in development of a call that holds what ends with its request (D4)."""
+
+
 NO_SCOPE = (
     "defer() was called, but nothing collects deferred calls here, so {name} "
     "{consequence}. Usually the Postlude middleware is not installed, or this code "
     "runs outside a request or in a thread that was started by hand. Install the "
     "middleware, or wrap the code in `with DeferScope():`."
 )
+REQUEST_BOUND = "The deferred call {call} holds {what} ({place}). {why} {fix}"
 CALL_STARTED = (
     ".{option}() was called on {call!r}, which has already left the state 'pending'. "
     "Usually the handle was kept and used after the response. Set options in the same "
@@ -108,6 +134,12 @@ TOO_LATE = (
     "A deferred call changed {what}, but the response has already left. Nothing would "
     "ever store or send the change. Make the change in the request, before the answer, "
     "and defer only what the client does not see."
+)
+UNCOMMITTED = (
+    "A deferred call wrote to {database} and ended with that transaction still open, "
+    "so what it wrote would be lost. Usually it used the session of its request, whose "
+    "own transaction is over. Open a session in the call, and commit it: "
+    "`with Session.begin() as session:`."
 )
 DRAIN_ON_LOOP = (
     "drain() was called on an event loop that has calls to run, and would wait for "

@@ -1,7 +1,9 @@
 """The pytest plugin: fixtures for the testing kit, and the ini option that uses them.
 
 `postlude_strict = true` turns on, for every test, `NoScopeError` outside units and the
-failing of tests whose deferred calls fail.
+failing of tests whose deferred calls fail. The plugin turns the inspector on, which
+warns of calls that hold what ends with their request; `POSTLUDE_INSPECTOR=0` turns it
+off, or the filter `ignore::postlude.RequestBoundWarning`.
 """
 
 from __future__ import annotations

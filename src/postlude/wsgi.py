@@ -7,13 +7,16 @@ import signal
 import socket
 import threading
 from contextlib import closing
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from postlude import _reporting
 from postlude._background import background, run_here
 from postlude._log import logger
 from postlude._outcome import Outcome
 from postlude._scope import KEY, DeferScope, current, reset
-from postlude._settings import settings
+from postlude._settings import in_force
+from postlude.instrumentation import _instruments
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -47,7 +50,7 @@ class PostludeMiddleware:
         """
         self.app = app
         self._around = around
-        settings()
+        _reporting.prepare()
 
     def __call__(
         self, environ: Environ, start_response: StartResponse
@@ -128,6 +131,10 @@ class Exchange(DeferScope):
     ) -> Callable[[bytes], object]:
         """Pass the head on, and note its status."""
         self._status = int(status[:3])
+        if _instruments.instruments:
+            self.head_sent = monotonic()
+        if in_force().server_timing:
+            headers = [*headers, ("Server-Timing", self.timing())]
         self._headers = headers
         return self._start_response(status, headers, *exc_info)
 

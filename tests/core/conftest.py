@@ -49,8 +49,9 @@ def _own_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def _units() -> list[postlude.DeferScope]:
-    runners = list(_process.runners)
-    return [scope for runner in runners for scope in list(runner.active)]
+    return [
+        scope for runner in list(_process.runners) for scope in _process.units(runner)
+    ]
 
 
 @pytest.fixture

@@ -15,10 +15,12 @@ PUBLIC_MODULES = [
     "postlude.asgi",
     "postlude.exceptions",
     "postlude.failures",
+    "postlude.instrumentation",
     "postlude.integrations.fastapi",
     "postlude.integrations.flask",
     "postlude.integrations.starlette",
     "postlude.testing",
+    "postlude.transactions",
     "postlude.wsgi",
 ]
 each_module = pytest.mark.parametrize("name", PUBLIC_MODULES)

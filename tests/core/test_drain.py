@@ -378,8 +378,8 @@ def test_a_second_interrupt_ends_the_program_at_once(script):
         say("draining")
         threading.Event().wait()
 
-    in_background(lambda: defer(waits_for_the_drain).named("stuck"))
     try:
+        in_background(lambda: defer(waits_for_the_drain).named("stuck"))
         threading.Event().wait()
     except KeyboardInterrupt:
         say("interrupted")

@@ -69,6 +69,7 @@ def test_options_of_a_late_call_are_set_before_it_starts(monkeypatch):
         chained.wait()
 
     monkeypatch.setattr(_threads, "time", SimpleNamespace(sleep=pause))
+    monkeypatch.setattr(_threads, "_monotonic", float)  # the moment is never over
     call = ended_unit(fails=True).run(defer, seen.append, "audit")
     while call.state == "pending" and not waiting.is_open:
         time.sleep(0.001)

@@ -5,7 +5,7 @@ import threading
 import warnings
 
 import pytest
-from stage import Boom, Gate, settle
+from stage import Boom, Gate
 
 from postlude import (
     DeferScope,
@@ -16,6 +16,7 @@ from postlude import (
     current_scope,
     defer,
     defer_all,
+    drain,
     failure_store,
     forget,
 )
@@ -141,7 +142,7 @@ async def test_a_tracked_call_can_still_be_cancelled():
         seen.append("never")
 
     call = defer(never).cancel()
-    await settle()
+    await asyncio.to_thread(drain, 20)
     assert (call.state, call.reason, seen) == ("dropped", "cancelled", [])
 
 

@@ -4,8 +4,6 @@ import pytest
 
 from postlude import Settings, SettingsError, configure, failure_store, settings
 from postlude import _settings as internal
-from postlude.asgi import PostludeMiddleware as ASGIMiddleware
-from postlude.wsgi import PostludeMiddleware as WSGIMiddleware
 
 SETTINGS = {
     "threads": (8, "8"),
@@ -14,8 +12,17 @@ SETTINGS = {
     "overflow": ("drop", "drop"),
     "grace": (2.5, "2.5"),
     "soft_limit": (0.5, "0.5"),
+    "commit_wait": (1.5, "1.5"),
+    "inspector": (True, "true"),
     "strict": (True, "true"),
+    "failures": ("memory", "memory"),
     "failures_kept": (10, "10"),
+    "failures_days": (1.5, "1.5"),
+    "record_arguments": (False, "false"),
+    "redact": (("iban", "card"), "iban, card"),
+    "modules": (("shop",), "shop"),
+    "instruments": (("sentry",), "sentry"),
+    "server_timing": (True, "1"),
 }
 each = pytest.mark.parametrize(
     ("name", "value", "text"),
@@ -100,11 +107,23 @@ IMPOSSIBLE = [
     ("soft_limit", 0),
     ("soft_limit", -5),
     ("soft_limit", "soon"),
+    ("inspector", "maybe"),
+    ("inspector", 2),
+    ("inspector", "none"),
     ("strict", "maybe"),
     ("strict", 2),
     ("strict", None),
     ("failures_kept", 0),
     ("failures_kept", {}),
+    ("failures", 1),
+    ("failures", ""),
+    ("failures_days", 0),
+    ("record_arguments", "maybe"),
+    ("redact", 1),
+    ("redact", ("iban", "")),
+    ("modules", (1,)),
+    ("instruments", "datadog"),
+    ("server_timing", None),
 ]
 
 
@@ -159,18 +178,20 @@ def test_an_error_changes_nothing():
     assert settings() == Settings()
 
 
-@pytest.mark.parametrize("middleware", [ASGIMiddleware, WSGIMiddleware])
+@pytest.mark.parametrize("protocol", ["asgi", "wsgi"])
 @pytest.mark.parametrize(
     ("variable", "value"), [("POSTLUDE_THREADS", "no"), ("POSTLUDE_THREAD", "8")]
 )
-def test_a_wrong_environment_is_an_error_at_start(
-    middleware, variable, value, monkeypatch
-):
+def test_a_wrong_environment_is_an_error_at_start(protocol, variable, value, script):
     """Making the middleware refuses what the environment has wrong, by name (D6)."""
-    monkeypatch.setenv(variable, value)
-    internal.reset()
-    with pytest.raises(SettingsError, match=f"^{variable} sets "):
-        middleware(print)
+    done = script.run(
+        f"""
+        from postlude.{protocol} import PostludeMiddleware
+        PostludeMiddleware(print)
+        """,
+        **{variable: value},
+    )
+    assert f"postlude.exceptions.SettingsError: {variable} sets " in done.stderr
 
 
 def test_a_wrong_framework_setting_names_its_source():
@@ -210,3 +231,41 @@ def test_the_store_keeps_as_many_records_as_set(unit):
 
     unit(body)
     assert [record.name for record in failure_store().list()] == ["b", "c"]
+
+
+def test_a_setting_gone_bad_never_stops_what_runs_in_background(script):
+    """What is under way keeps the last good ones; the next `defer` is refused (D6)."""
+    done = script.run(
+        """
+        import os, threading
+        import postlude
+        from postlude import _settings
+
+        errors = []
+        threading.excepthook = lambda hook: errors.append(hook.exc_value)
+        started, go, done = threading.Event(), threading.Event(), threading.Event()
+
+        def first():
+            started.set()
+            assert go.wait(20)
+
+        @postlude.DeferScope()
+        def unit():
+            postlude.defer(first)
+            postlude.defer(done.set)
+
+        threading.Thread(target=unit).start()
+        assert started.wait(20)
+        _settings.reset()
+        os.environ["POSTLUDE_GRACE"] = "-1"
+        go.set()
+        assert done.wait(20)
+        assert _settings.in_force().grace == 8.0
+        try:
+            postlude.defer(print)
+        except postlude.exceptions.SettingsError:
+            print("refused", errors)
+        os.environ.clear()
+        """
+    )
+    assert (done.stdout, done.stderr) == ("refused []\n", "")

@@ -2,13 +2,22 @@
 
 import asyncio
 import threading
+from contextlib import suppress
 from functools import partial
 
 import pytest
 from stage import ASGIServer, Boom, Gate, answering, replying, visit
 from stage.units import in_block
 
-from postlude import DeferScope, NoScopeError, configure, defer, defer_all, drain
+from postlude import (
+    DeferScope,
+    NoScopeError,
+    configure,
+    defer,
+    defer_all,
+    drain,
+    transaction,
+)
 from postlude.testing import capture, failing_calls, inline
 from postlude.wsgi import PostludeMiddleware
 
@@ -395,3 +404,20 @@ def test_capture_works_where_calls_would_block():
 async def _serve(body):
     async with ASGIServer(answering(body)) as server:
         await server.begin()
+
+
+def test_capture_judges_by_the_commit_too():
+    """What a rollback drops is not among the calls (C2, G2)."""
+    with capture() as captured:
+        with DeferScope(), suppress(Boom), transaction():
+            defer(print, "rolled back")
+            defer(print, "opted out").after_commit(False)
+            defer(print, "always").always()
+            raise Boom
+        with transaction(), DeferScope():
+            defer(print, "waits")
+        assert [call.args for call in captured.calls] == [
+            ("opted out",),
+            ("always",),
+            ("waits",),
+        ]

@@ -18,7 +18,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "servers"))
 from harness import process
 from harness.observer import Gates, Journal
 from harness.visit import Visit
+from harness.wire import stamping
 from postlude import _settings
+
+LOGS = pytest.StashKey[list[Path]]()
 
 
 @pytest.fixture
@@ -132,19 +135,27 @@ def visit(journal, gates):
     gates.close_all(visit.token)
 
 
+@pytest.fixture(scope="session")
+def stamps():
+    """Have all arrivals stamped by the kernel, from before the first server."""
+    with stamping():
+        yield
+
+
 @pytest.fixture
-def start(request, journal, gates, meeting_place):
+def start(request, stamps, journal, gates, meeting_place):
     """Start a server with an application of the folder `probes` beside the test."""
     probes = [process.PROBES, request.path.with_name("probes")]
     inherited = os.environ.get("PYTHONPATH", "")
     path = os.pathsep.join([*map(str, probes), inherited])
+    logs = request.node.stash[LOGS] = []
     with contextlib.ExitStack() as stack:
 
         def start(spec, app, **environment):
             running = process.start(
                 spec, app, journal, gates, meeting_place, PYTHONPATH=path, **environment
             )
-            request.node.user_properties.append(("log", running.log))
+            logs.append(running.log)
             stack.callback(running.stop)
             return running
 
@@ -156,8 +167,7 @@ def pytest_runtest_makereport(item, call):
     """Show the logs of the servers that a failed test used."""
     report = yield
     if report.failed:
-        for name, value in item.user_properties:
-            if name == "log":
-                text = value.read_text(errors="replace")[-5_000:]
-                report.sections.append((f"{name} of {value.name}", text))
+        for log in item.stash.get(LOGS, []):
+            text = log.read_text(errors="replace")[-5_000:]
+            report.sections.append((f"log of {log.name}", text))
     return report

@@ -6,6 +6,7 @@ The model below says what must happen; whatever differs is printed as a program.
 """
 
 import asyncio
+import threading
 from collections.abc import Callable
 from contextvars import Context
 from typing import Any, NamedTuple
@@ -63,12 +64,15 @@ class Real(NamedTuple):
 
     calls: list[postlude.DeferredCall]
     log: list[tuple[Any, ...]]
+    deferring: Any
+    """Held until a call is in the list: a late one may begin before `defer` returns."""
 
     def defer(self, spec: Spec) -> None:
         """Defer a call that notes what it does."""
-        number = len(self.calls)
-        call = defer(self._function(spec, number))
-        self.calls.append(call)
+        with self.deferring:
+            number = len(self.calls)
+            call = defer(self._function(spec, number))
+            self.calls.append(call)
         if spec.name is not None:
             call.named(spec.name)
         if spec.grouped:
@@ -86,7 +90,8 @@ class Real(NamedTuple):
 
     def _function(self, spec: Spec, number: int) -> Callable[[], object]:
         def run() -> None:
-            self.log.append(("begins", number))
+            with self.deferring:
+                self.log.append(("begins", number))
             for action in spec.script:
                 self.act(action)
             self.log.append(("ends", number))
@@ -126,7 +131,7 @@ class UnitOfWork(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.model = Model()
-        self.real = Real([], [])
+        self.real = Real([], [], threading.RLock())
         self.scope = DeferScope()
         self.context = Context()
         self.enter()

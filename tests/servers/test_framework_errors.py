@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from harness.catalogue import of_protocol
+from harness.catalogue import ENDS_CUT_SHORT, of_protocol
 
 ASGI = of_protocol("asgi")
 APPS = ("added", "installed", "fastapi_installed")
@@ -76,9 +76,11 @@ def test_always_calls_follow_a_body_cut_short(framework, kind, visit):
         calls = f"plain:{kind}", f"audit:{kind}:always", "last:sync:always"
         connection.request(visit.target("breaks", *calls))
         connection.read_until(b"begun")
-        connection.read_rest()
+        if not framework.spec.limit(ENDS_CUT_SHORT):
+            connection.read_rest()
         begin = visit.begin("audit")
         visit.end("last")
     assert framework.keeps_order(begin, connection.last_read_at)
-    assert begin.detail["exception"] == "RuntimeError"
+    # Starlette 0.40 streams in a task group, which raises a group.
+    assert begin.detail["exception"] in {"RuntimeError", "ExceptionGroup"}
     assert visit.begun() == ["audit", "last"]

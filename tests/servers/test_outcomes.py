@@ -4,7 +4,12 @@ import time
 
 import pytest
 
-from harness.catalogue import NOTICED_BEFORE, NOTICED_MIDWAY, every_server
+from harness.catalogue import (
+    ENDS_CUT_SHORT,
+    NOTICED_BEFORE,
+    NOTICED_MIDWAY,
+    every_server,
+)
 
 both_kinds = pytest.mark.parametrize("kind", ["sync", "async"])
 
@@ -45,7 +50,8 @@ def test_an_exception_within_the_response_runs_only_always_calls(server, kind, v
         calls = f"plain:{kind}", f"audit:{kind}:always", "last:sync:always"
         connection.request(visit.target("breaks", *calls))
         connection.read_until(b"begun")
-        connection.read_rest()
+        if not server.spec.limit(ENDS_CUT_SHORT):
+            connection.read_rest()
         begin = visit.begin("audit")
         visit.end("last")
     assert server.keeps_order(begin, connection.last_read_at)

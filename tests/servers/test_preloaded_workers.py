@@ -12,7 +12,10 @@ def test_calls_run_in_the_worker_that_served(spec, start_own, visit):
     """After `--preload` each worker runs the calls of its own requests (D8)."""
     # At import, in the first process, calls have run: threads and a loop of Postlude's
     # were there, and none of them came through the fork.
-    server = start_own(spec, "--preload", "--workers", "2", PROBE_CALLS_AT_IMPORT="1")
+    options = ["--preload", "--workers", "2"]
+    # A worker that still boots when the test ends misses the signal to end.
+    options += ["--graceful-timeout", "5"]
+    server = start_own(spec, *options, PROBE_CALLS_AT_IMPORT="1")
     served_by = {}
     with server.connect() as busy:
         busy.request(visit.target("waits", "first-sync:sync", "first-async:async"))

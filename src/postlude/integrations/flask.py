@@ -27,9 +27,11 @@ from flask import (
     got_request_exception,
     has_app_context,
     has_request_context,
+    request_started,
 )
 from flask.globals import request_ctx
 
+from postlude import _settings
 from postlude._scope import current
 from postlude.exceptions import TOO_LATE, TooLateError
 from postlude.wsgi import Exchange, PostludeMiddleware
@@ -64,6 +66,13 @@ class Postlude:
         middleware = PostludeMiddleware(app.wsgi_app, around=_AppContext(app))
         app.wsgi_app = middleware  # type: ignore[method-assign]  # Flask's documented way
         got_request_exception.connect(_note_exception, app)
+        request_started.connect(_look_at_debug, app)
+
+
+def _look_at_debug(app: Flask, **_extra: Any) -> None:
+    request_started.disconnect(_look_at_debug, app)  # the first request is enough
+    if app.debug:  # `app.run(debug=True)` says so after the installation
+        _settings.in_development("Flask's debug mode")
 
 
 def _note_exception(_app: Flask, exception: BaseException, **_extra: Any) -> None:
@@ -77,6 +86,10 @@ class _AppContext:
 
     def __init__(self, app: Flask) -> None:
         self._app = app
+
+    def for_retry(self) -> _AppContext:
+        """Give what belongs around a call that is run again: the same."""
+        return self
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _AppContext)

@@ -10,6 +10,7 @@ from postlude import _scope
 from postlude._background import run_here
 from postlude._scope import DeferScope
 from postlude.testing._watch import failing_calls
+from postlude.transactions._gate import drop_orphans
 
 if TYPE_CHECKING:
     from postlude._call import DeferredCall
@@ -29,7 +30,8 @@ class Captured:
     def calls(self) -> list[DeferredCall]:
         """The calls that would run, in order: none that was dropped.
 
-        A unit that has ended badly has dropped its plain calls by then (C1).
+        A unit that has ended badly has dropped its plain calls by then (C1), and a
+        transaction that was rolled back those made in it (C2).
         """
         for scope in self._held:
             _judge(scope)
@@ -124,8 +126,13 @@ class Captured:
 
 
 def _judge(scope: DeferScope) -> None:
-    for call in scope._calls:
-        if call is not None and call._rule is None and not scope._succeeded():
+    drop_orphans()
+    for call in list(scope._calls):
+        if call._rule is not None:
+            continue
+        if call._committed is False and call._after_commit:
+            scope._refuse(call, "rollback")
+        elif not scope._succeeded():
             scope._refuse(call, "outcome")
 
 

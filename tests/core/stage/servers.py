@@ -14,6 +14,7 @@ class Answer:
 
     def __init__(self) -> None:
         self.status: int | None = None
+        self.headers: list[Any] = []
         self.body = b""
         self.exception: BaseException | None = None
 
@@ -76,6 +77,7 @@ class ASGIServer:
 
         async def send(message: dict[str, Any]) -> None:
             answer.status = message.get("status", answer.status)
+            answer.headers += message.get("headers", ())
             answer.body += message.get("body", b"")
 
         request = {
@@ -120,6 +122,7 @@ def visit(app: Any, **environ: Any) -> Answer:
 
     def start_response(status: str, headers: Any, exc_info: Any = None) -> Any:
         answer.status = int(status[:3])
+        answer.headers = headers
 
     request = {
         "REQUEST_METHOD": "GET",

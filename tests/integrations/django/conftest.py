@@ -3,11 +3,9 @@ import contextlib
 import sys
 from pathlib import Path
 
-import django
 import httpx
 import pytest
 from asgiref.sync import async_to_sync
-from django.conf import settings
 from django.core.asgi import get_asgi_application
 from django.core.wsgi import get_wsgi_application
 from django.db import connections
@@ -26,22 +24,11 @@ from postlude import asgi, wsgi
 
 sys.path.insert(0, str(Path(__file__).with_name("probes")))
 
+import in_process
+
 POSTLUDE = "postlude.integrations.django.PostludeMiddleware"
 
-if not settings.configured:
-    settings.configure(
-        SECRET_KEY="-" * 50,
-        ALLOWED_HOSTS=["*"],
-        INSTALLED_APPS=["books"],
-        DATABASES={
-            name: {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}
-            for name in ("default", "memory")
-        },
-        DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
-        SESSION_ENGINE="django.contrib.sessions.backends.cache",
-        USE_TZ=True,
-    )
-    django.setup()
+in_process.configure()
 
 
 @pytest.fixture(scope="session", autouse=True)

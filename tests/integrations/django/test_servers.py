@@ -1,4 +1,4 @@
-"""B1, B2, D7: Django on its own server and on uvicorn, over raw sockets."""
+"""B1, B2, B3, D7: Django on its own server and on others, over raw sockets."""
 
 import os
 import signal
@@ -7,6 +7,7 @@ from contextlib import suppress
 
 import pytest
 
+from harness.catalogue import SERVERS as CATALOGUE
 from harness.catalogue import Server
 from harness.process import POLL
 
@@ -138,3 +139,25 @@ def test_the_wrapper_drains_at_sigterm(call, serve, visit):
         visit.gate(page).open()
         visit.end(f"{page}-2")
     assert server.wait_exit() == -signal.SIGTERM
+
+
+(GTHREAD,) = [server for server in CATALOGUE if server.name == "gunicorn-gthread"]
+
+
+@pytest.mark.parametrize(
+    ("server", "app"),
+    [
+        (GTHREAD, "django.core.wsgi:get_wsgi_application()"),
+        (SERVERS["runserver"], "shop_atomic"),
+    ],
+    ids=["gunicorn", "runserver"],
+)
+def test_atomic_requests(server, app, start, visit):
+    """Calls follow a response whose transaction committed, and no other (B1, C2)."""
+    running = start(server, app, DJANGO_SETTINGS_MODULE="shop_atomic")
+    lost = get(running, visit.target("rolled_back", "mail:sync", "audit:sync:always"))
+    assert visit.begin("audit").at >= lost.last_byte_at
+    kept = get(running, visit.target("sync", "second:sync"))
+    assert visit.begin("second").at >= kept.last_byte_at
+    assert (lost.status, kept.status) == (200, 200)
+    assert visit.begun() == ["audit", "second"]

@@ -1,4 +1,5 @@
 import io
+import re
 
 import pytest
 from django.core.exceptions import PermissionDenied
@@ -8,8 +9,9 @@ from django.http import (
     HttpResponse,
     HttpResponseRedirect,
 )
+from django.test import Client
 
-from postlude import DeferScope, current_scope, defer
+from postlude import DeferScope, configure, current_scope, defer
 
 
 class OutOfStockError(Exception):
@@ -214,3 +216,19 @@ def test_calls_follow_a_file(kind, site, get, events):
     assert get() == (200, b"x" * 300_000)
     assert events == [*get.sent, "call"]
     assert file.closed
+
+
+@pytest.mark.parametrize("own", [None, "db;dur=5"])
+def test_the_header_server_timing(own, site):
+    """With the setting a response tells its time, beside what the view says (E4)."""
+
+    def view(request):
+        defer(list)
+        headers = {} if own is None else {"Server-Timing": own}
+        return HttpResponse("ok", headers=headers)
+
+    configure(server_timing=True)
+    site(view)
+    value = Client().get("/").headers["Server-Timing"]
+    ours = r'app;dur=\d+\.\d, deferred;desc="1 calls"'
+    assert re.fullmatch(ours if own is None else f"{own}, {ours}", value)

@@ -3,6 +3,7 @@
 import os
 import signal
 from dataclasses import dataclass
+from importlib.metadata import version
 from importlib.util import find_spec
 
 import pytest
@@ -42,7 +43,9 @@ class Server:
 UVICORN = "uvicorn --host 127.0.0.1 --port {port} --limit-concurrency 8 --ws wsproto"
 HYPERCORN = "hypercorn --bind 127.0.0.1:{port} --worker-class asyncio"
 GRANIAN = "granian --host 127.0.0.1 --port {port} --blocking-threads"
-GUNICORN = "gunicorn --bind 127.0.0.1:{port} --no-control-socket --worker-class"
+GUNICORN = (
+    "gunicorn --bind 127.0.0.1:{port} --config python:gunicorn_settings --worker-class"
+)
 WAITRESS = "waitress --listen 127.0.0.1:{port} --threads 4"
 
 SERVERS = (
@@ -104,7 +107,9 @@ SERVERS = (
 
 ENDS_WITH_EOF = "B1: HTTP/1.0 without a length ends with EOF"
 TELLS_WHEN_SENT = "B1: a call never begins early, not even with no core free"
+ENDS_CUT_SHORT = "B1: a body that fails midway ends"
 KEEP_ALIVE = "B2: another request on the same connection"
+PIPELINING = "B2: a request that was sent together with another one"
 SIGTERM_DRAIN = "D7: SIGTERM drains"
 SECOND_SIGNAL = "D7: a second signal ends at once"
 NOTICED_BEFORE = "B5: a client gone before the response is noticed"
@@ -129,6 +134,22 @@ LIMITS: dict[tuple[str, str], str] = {
     ("granian-wsgi", SECOND_SIGNAL): ONE_SIGNAL,
     ("waitress", SIGTERM_DRAIN): "it leaves SIGTERM to the system, which ends it",
 }
+
+
+def _is_before(package: str, *release: int) -> bool:
+    """Tell whether a version is installed that is older than *release*."""
+    if find_spec(package) is None:
+        return False
+    return tuple(int(part) for part in version(package).split(".")[:3]) < release
+
+
+if _is_before("granian", 2, 8, 7):
+    LIMITS["granian-asgi", ENDS_CUT_SHORT] = "it leaves the response without an end"
+if _is_before("gunicorn", 25):
+    LIMITS["gunicorn-sync", SECOND_SIGNAL] = ONE_SIGNAL
+    LIMITS["gunicorn-gthread", SECOND_SIGNAL] = ONE_SIGNAL
+if _is_before("gunicorn", 27):
+    LIMITS["gunicorn-gthread", PIPELINING] = "it waits for more, then closes"
 
 
 def of_protocol(protocol: str) -> list[Server]:

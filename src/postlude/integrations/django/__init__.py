@@ -13,6 +13,11 @@ def create_order(request):
     return HttpResponse("ok")
 ```
 
+Calls also wait for the transactions that they were deferred in (`atomic()`, its
+savepoints, `ATOMIC_REQUESTS`) and go with a rollback: the middleware installs
+`postlude.transactions.django`. Commands and workers, which have no middleware, say
+`postlude.transactions.django.install()` once, for example in `AppConfig.ready()`.
+
 Settings go into `POSTLUDE = {"THREADS": 8, ...}`. Under ASGI, wrap the application in
 `postlude.asgi.PostludeMiddleware` too, so that the server's shutdown drains the calls.
 """

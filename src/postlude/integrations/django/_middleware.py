@@ -13,13 +13,15 @@ from asgiref.sync import (
     markcoroutinefunction,
 )
 from django.conf import settings as django_settings
+from django.core import mail
 
-from postlude import _settings, wsgi
+from postlude import _reporting, _settings, wsgi
 from postlude._arunner import LoopRunner, runner_for
 from postlude._background import background, running_loop
 from postlude._outcome import Outcome
 from postlude._scope import KEY, DeferScope, current, reset
 from postlude.integrations.django._surroundings import Connections, run_for_client
+from postlude.transactions import django as transactions
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -34,7 +36,8 @@ class PostludeMiddleware:
     """Make every request a unit of work whose calls run after its response.
 
     Put it first in `MIDDLEWARE`. Inside a `PostludeMiddleware` of `postlude.asgi` or
-    `postlude.wsgi` it joins that one's unit (A8).
+    `postlude.wsgi` it joins that one's unit (A8). Calls wait for Django's transactions,
+    too: it installs `postlude.transactions.django` (B3).
     """
 
     sync_capable = True
@@ -49,7 +52,10 @@ class PostludeMiddleware:
         self.get_response = get_response
         values = getattr(django_settings, "POSTLUDE", {})
         _settings.configure_framework(values, "the Django setting POSTLUDE")
-        _settings.settings()
+        if django_settings.DEBUG or hasattr(mail, "outbox"):  # its test runner's mark
+            _settings.in_development("Django's DEBUG")
+        _reporting.prepare()
+        transactions.install()
         self._async = iscoroutinefunction(get_response)  # pyright: ignore[reportDeprecated]  # asgiref's: inspect's from 3.12 on
         if self._async:
             markcoroutinefunction(self)
@@ -145,10 +151,16 @@ class Unit(DeferScope):
         # Django's test clients set it on every request of theirs, servers on none.
         self._in_test = hasattr(request, "_dont_enforce_csrf_checks")
         self.surround(Connections(request, keep=self._in_test))
+        if self._in_test:
+            transactions.leave_out(self)
 
     def attach(self, response: HttpResponseBase) -> None:
         """Have the unit end when *response* is closed."""
         self._status = response.status_code
+        if _settings.in_force().server_timing:
+            before = response.headers.get("Server-Timing")
+            timing = self.timing() if before is None else f"{before}, {self.timing()}"
+            response.headers["Server-Timing"] = timing
         # Nothing in a file can defer, and Django hands it to `wsgi.file_wrapper`.
         is_file = getattr(response, "file_to_stream", None) is not None
         if getattr(response, "streaming", False) and not is_file:

@@ -30,10 +30,14 @@ class Connections:
     Calls run in other threads than their request, so its connection is never theirs.
     """
 
-    def __init__(self, request: HttpRequest, *, keep: bool = False) -> None:
+    def __init__(self, request: HttpRequest | None, *, keep: bool = False) -> None:
         """Surround the calls of *request*; *keep* its connections in a test client."""
         self._request = request
         self._keep = keep
+
+    def for_retry(self) -> Connections:
+        """Give the same without the request: its session is still open."""
+        return Connections(None)
 
     @contextmanager
     def sync(self) -> Generator[None]:
@@ -117,7 +121,7 @@ async def _await(scope: DeferScope, call: DeferredCall, awaitable: Any) -> None:
     try:
         if call.exception is not None:  # its condition raised
             raise call.exception
-        await _runner.asurrounded(scope._around, call, awaitable)
+        await _runner.aobserved(scope._around, call, awaitable)
     except BaseException as exc:  # noqa: BLE001 - a call's failure is its own (D2)
         _runner.conclude(call, exc)
     else:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.urls import path
 
@@ -42,6 +43,13 @@ def raises(request: HttpRequest) -> HttpResponse:
     raise LookupError("the probe fails on purpose")
 
 
+def rolled_back(request: HttpRequest) -> HttpResponse:
+    """Defer and answer as if nothing were, but save nothing."""
+    _defer(request)
+    transaction.set_rollback(True)
+    return HttpResponse("ordered")
+
+
 def sync_middleware(get_response: Callable) -> Callable:
     """Make a middleware that makes Django leave the loop."""
 
@@ -57,4 +65,5 @@ urlpatterns = [
     path("async", asynchronous),
     path("stream", stream),
     path("raises", raises),
+    path("rolled_back", rolled_back),
 ]

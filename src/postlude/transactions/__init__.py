@@ -1,0 +1,12 @@
+"""The port for transactions: what calls wait for besides the response (B3, C2).
+
+A library's file in this package, once installed, tells of its transactions by itself:
+`postlude.transactions.sqlalchemy.install()`. Whoever has no such file says it with a
+block around his own: `with postlude.transaction():`.
+"""
+
+from postlude.transactions._around import begin, install_probe
+from postlude.transactions._gate import Gate
+from postlude.transactions._transaction import Transaction, transaction
+
+__all__ = ["Gate", "Transaction", "begin", "install_probe", "transaction"]

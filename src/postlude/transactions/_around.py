@@ -1,0 +1,152 @@
+"""Which transactions are open around the place that defers."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from contextvars import ContextVar
+from threading import get_ident
+from time import monotonic
+from typing import TYPE_CHECKING, Any, cast
+from weakref import ref
+
+from postlude._scope import DeferScope, current
+from postlude.exceptions import UNCOMMITTED, UncommittedError
+from postlude.transactions._gate import Gate
+
+if TYPE_CHECKING:
+    from postlude._call import DeferredCall
+
+Probe = Callable[[], Iterable[Gate]]
+probes: tuple[Probe, ...] = ()
+_outside: ContextVar[tuple[Gate, ...]] = ContextVar("postlude_gates", default=())
+"""Transactions that began here outside every unit. A block takes them over; a request
+does not: what is open around a whole request is the test that sends it."""
+_seen: ContextVar[tuple[Gate, ...]] = ContextVar("postlude_seen_gates", default=())
+"""Transactions that began in this task or in one that this one was started from."""
+
+
+def begin(database: str, outer: Gate | None = None) -> Gate:
+    """Note that a transaction begins here; calls deferred from now on wait for it.
+
+    Args:
+        database: names the database in records, without secrets.
+        outer: for a savepoint, the gate of what is around it.
+    """
+    gate = Gate(database, outer)
+    gate.began = monotonic()
+    scope = current.get()
+    if scope is None:
+        _outside.set((*_closed(_outside.get()), gate))
+        return gate
+    strand = _strand()
+    gate.strand = strand
+    if type(strand) is not int:
+        _seen.set((*_closed(_seen.get()), gate))
+    with DeferScope._lock:
+        gate.unit = scope
+        if scope._gates is None:
+            scope._gates = []
+        scope._gates.append(gate)
+    return gate
+
+
+def install_probe(probe: Probe) -> None:
+    """Have *probe* asked at every `defer()` for the gates that are closed here.
+
+    For libraries that tell whether a transaction is open, but not when one begins. It
+    must be quick, open no connection, and may give a new gate for each call. Anything
+    that it raises is the caller's to see.
+    """
+    global probes
+    if probe not in probes:
+        probes = (*probes, probe)
+
+
+def close_gates(call: DeferredCall, scope: DeferScope | None) -> None:
+    """Have a new call wait for every transaction that is open around it (B3)."""
+    if scope is None or scope._gates is not None:
+        for gate in _innermost(_around(scope)):
+            gate.wait_for(call)
+    for probe in probes:
+        for gate in probe():
+            gate.wait_for(call)
+
+
+def _around(scope: DeferScope | None) -> list[Gate]:
+    if scope is None:
+        return _closed(_outside.get())
+    gates = _closed(scope._gates or ())
+    if gates:
+        task = _task()
+        gates = [gate for gate in gates if _surrounds(gate, scope, task)]
+    if scope._entered:
+        gates += _around(scope._outer)
+    return gates
+
+
+def _closed(gates: Iterable[Gate]) -> list[Gate]:
+    return [gate for gate in gates if gate.state == "closed"]
+
+
+def _innermost(gates: list[Gate]) -> list[Gate]:
+    """Leave out what is around another of *gates*: a released savepoint leads there."""
+    if len(gates) < 2:  # noqa: PLR2004 - nothing around anything
+        return gates
+    outers: set[Gate] = set()
+    for gate in gates:
+        outer = gate.outer
+        while outer is not None:
+            outers.add(outer)
+            outer = outer.outer
+    return [gate for gate in gates if gate not in outers]
+
+
+def _surrounds(gate: Gate, scope: DeferScope, here: object) -> bool:
+    """Tell whether code of the task *here* is inside a transaction of its unit.
+
+    All of a unit is, wherever it runs, but for two cases: the transaction of a task
+    that is at work beside this one, and the transaction that another deferred call, in
+    another thread, began.
+    """
+    strand = gate.strand
+    if type(strand) is int:
+        return strand == get_ident() or not scope._ended
+    task = cast("Any", strand() if isinstance(strand, ref) else None)
+    if task is None or task is here or task.done():
+        return True
+    seen = _seen.get()
+    while gate not in seen:
+        if gate.outer is None:
+            return False
+        gate = gate.outer
+    return True
+
+
+def check_committed(scope: DeferScope, call: DeferredCall) -> None:
+    """Look, where a call has just ended, whether what it wrote was committed.
+
+    Raises:
+        UncommittedError: it left a transaction open in which it wrote.
+    """
+    strand = _strand()
+    for gate in scope._gates or ():
+        began = call.started is not None and gate.began >= call.started
+        if gate.wrote and began and gate.strand == strand:
+            raise UncommittedError(UNCOMMITTED.format(database=gate.database))
+
+
+def _strand() -> Any:
+    task = _task()
+    return get_ident() if task is None else ref(task)
+
+
+def _task() -> Any:
+    """Give the asyncio task that runs here, without importing asyncio."""
+    module = sys.modules.get("asyncio")
+    if module is None:
+        return None
+    try:
+        return module.current_task()
+    except RuntimeError:
+        return None

@@ -1,0 +1,194 @@
+"""One transaction, and the calls that wait for its end."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Literal
+
+from postlude._scope import DeferScope
+
+if TYPE_CHECKING:
+    from postlude._call import DeferredCall
+
+ROLLED_BACK = "was rolled back"
+_orphans: deque[Gate] = deque()
+
+
+class Gate:
+    """A transaction or savepoint that calls deferred inside it wait for.
+
+    Closed while the transaction runs. Then exactly one of three things happens, once;
+    what comes later does nothing. Any thread may do it.
+
+    - `open()`: it was committed, and its calls may run.
+    - `drop()`: it was rolled back, and so are its calls (C2).
+    - `release()`: a savepoint became part of what is around it, and so do its calls.
+
+    Made by `begin()`; an adapter may also hand one out for each call (`install_probe`).
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_calls",
+        "_inner",
+        "began",
+        "database",
+        "outer",
+        "state",
+        "strand",
+        "unit",
+        "why",
+        "wrote",
+    )
+
+    def __init__(self, database: str, outer: Gate | None = None) -> None:
+        """Close a gate.
+
+        Args:
+            database: names the database in records, without secrets.
+            outer: for a savepoint, the gate of what is around it.
+        """
+        self.database = database
+        self.outer = outer
+        self.state: Literal["closed", "open", "dropped", "released"] = "closed"
+        self.why = ""
+        """How a dropped transaction ended, to go on "the transaction ..."."""
+        self.wrote = False
+        """Whether the transaction changed data, as far as its adapter can tell."""
+        self.unit: DeferScope | None = None
+        self.strand: object = None
+        """The task or thread that began it; see `around`."""
+        self.began = 0.0
+        self._calls: list[DeferredCall] = []
+        self._inner: list[Gate] = []
+        if outer is not None:
+            outer._inner.append(self)
+
+    def __repr__(self) -> str:
+        kind = "transaction" if self.outer is None else "savepoint"
+        return f"<Gate of a {kind} on {self.database}, {self.state}>"
+
+    def open(self) -> None:
+        """The transaction was committed; with it every savepoint still open in it."""
+        self._end("open")
+
+    def drop(self, why: str = ROLLED_BACK) -> None:
+        """The transaction did not commit; nor did any savepoint in it."""
+        self._end("dropped", why)
+
+    def release(self) -> None:
+        """The savepoint was released: its calls wait for what is around it now."""
+        outer = self.outer
+        if outer is None:
+            self.open()
+            return
+        with DeferScope._lock:
+            if self.state != "closed":
+                return
+            if outer.state == "closed":
+                self.state = "released"
+                outer.wrote = outer.wrote or self.wrote
+                for call in self._calls:
+                    if call._gates is not None and self in call._gates:
+                        call._gates.remove(self)
+                        if outer not in call._gates:
+                            call._gates.append(outer)
+                            outer._calls.append(call)
+                self._calls = []
+                for inner in self._inner:
+                    inner.outer = outer
+                outer._inner.extend(self._inner)
+                self._inner = []
+                self._leave()
+                return
+        if outer.state == "dropped":
+            self._end("dropped", outer.why)
+        else:
+            self._end("open")
+
+    def abandon(self) -> None:
+        """The transaction is gone, and nobody ended it. Safe in a finaliser.
+
+        Such code runs at any moment, also while this thread holds a lock of Postlude's;
+        so it is only noted, and done by whoever looks next.
+        """
+        if self.state == "closed":
+            _orphans.append(self)
+
+    def poll(self) -> None:
+        """Look whether the transaction has ended, where nothing tells of it."""
+        drop_orphans()
+
+    def wait_for(self, call: DeferredCall) -> None:
+        """Have *call*, which has not been registered yet, wait for this gate."""
+        with DeferScope._lock:
+            if self.state != "closed":
+                return
+            self._calls.append(call)
+            if call._gates is None:
+                call._gates = []
+                call._plain = False
+            call._gates.append(self)
+
+    def _end(self, state: Literal["open", "dropped"], why: str = "") -> None:
+        ready: dict[DeferScope, list[DeferredCall]] = {}
+        with DeferScope._lock:
+            self._settle(state, why, ready)
+        for scope, calls in ready.items():
+            scope.rejoin(calls)
+
+    def _settle(
+        self,
+        state: Literal["open", "dropped"],
+        why: str,
+        ready: dict[DeferScope, list[DeferredCall]],
+    ) -> None:
+        """Settle this gate and those inside, under the lock; collect who waited."""
+        line = [self]
+        for gate in line:  # no recursion: savepoints may be a thousand deep
+            if gate.state == "closed":
+                gate.state = state
+                gate.why = why
+                line += gate._inner
+                gate._inner = []
+                gate._leave()
+                gate._tell(ready)
+
+    def _tell(self, ready: dict[DeferScope, list[DeferredCall]]) -> None:
+        for call in self._calls:
+            gates = call._gates
+            if gates is None or self not in gates or call._committed is not None:
+                continue
+            if self.state == "dropped":
+                call._committed = False
+                call.rolled_back = self.database
+            else:
+                gates.remove(self)
+                if gates:
+                    continue
+                call._committed = True
+                call._gates = None
+            scope = call._scope
+            if scope is not None and scope._aside and call in scope._aside:
+                ready.setdefault(scope, []).append(call)
+        self._calls = []
+
+    def _leave(self) -> None:
+        unit, self.unit = self.unit, None
+        if unit is not None and unit._gates is not None:
+            unit._gates.remove(self)
+            if not (unit._gates or unit._entered):
+                unit._gates = None
+
+
+def drop_orphans() -> None:
+    """End the gates of transactions that nobody ended and nobody can end any more."""
+    while _orphans:
+        try:
+            gate = _orphans.popleft()
+        except IndexError:  # another thread was quicker
+            return
+        if gate.wrote:
+            gate.drop("was never committed, and its connection was given back")
+        else:
+            gate.open()  # it only read

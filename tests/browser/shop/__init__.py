@@ -1,0 +1,1 @@
+"""A small shop with a staff room, in which the browser tests look around."""

@@ -1,0 +1,4 @@
+import os
+
+if os.environ.get("TEST_DATABASES") != "all":
+    collect_ignore_glob = ["test_servers_only*.py"]
