@@ -199,7 +199,7 @@ class _Encoder:
             ) from None
 
     def _value(self, value: Any, depth: int) -> object:
-        kind = cast("type[Any]", type(value))
+        kind = _type(value)
         if value is None or kind is bool:
             self._take(6)
             return value
@@ -315,6 +315,10 @@ class _SecretError(_CannotError):
     """A value must not be written down."""
 
     fix = "A record is no place for one. Look it up inside the call instead."
+
+
+def _type(value: object) -> type[Any]:
+    return type(value)
 
 
 def _is_made_of_its_fields(kind: type[Any]) -> bool:
