@@ -1,7 +1,14 @@
 """Code that runs after the response: `defer(fn)` for every Python web framework."""
 
 from postlude._call import DeferredCall
-from postlude._defer import current_scope, defer, defer_all, forget
+from postlude._defer import (
+    current_call,
+    current_scope,
+    defer,
+    defer_all,
+    forget,
+    queue,
+)
 from postlude._outcome import Outcome
 from postlude._process import drain
 from postlude._reporting import failure_store
@@ -15,6 +22,8 @@ from postlude.exceptions import (
     NoScopeWarning,
     PostludeError,
     PostludeWarning,
+    QueueError,
+    QueueOptionError,
     RequestBoundWarning,
     ScopeEndedError,
     SettingsError,
@@ -35,6 +44,8 @@ __all__ = [
     "Outcome",
     "PostludeError",
     "PostludeWarning",
+    "QueueError",
+    "QueueOptionError",
     "RequestBoundWarning",
     "ScopeEndedError",
     "Settings",
@@ -43,12 +54,14 @@ __all__ = [
     "TooLateError",
     "UncommittedError",
     "configure",
+    "current_call",
     "current_scope",
     "defer",
     "defer_all",
     "drain",
     "failure_store",
     "forget",
+    "queue",
     "settings",
     "transaction",
 ]

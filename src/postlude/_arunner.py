@@ -19,7 +19,7 @@ from postlude.transactions._around import check_committed
 
 if TYPE_CHECKING:
     from postlude._call import DeferredCall
-    from postlude._types import Runner
+    from postlude._types import Runner, Ticket
 
 # Measured: after the last `send`, uvloop needs one turn of the loop before the bytes
 # are written, daphne two; 1 ms is enough on every server, and lets the units that end
@@ -251,10 +251,18 @@ class LoopRunner:
         As a task's result, `SystemExit` would end the loop, and the server with it.
         """
         error: BaseException | None = None
+        handle = call._handle
+        if handle is not None and awaitable is None:
+            ticket = handle.beginning(call)
+            if ticket is not None:
+                await answer(ticket)
+            if not handle.begun(call, ticket):
+                self._done(scope, call, None)
+                return
         try:
             if call.exception is not None:  # its condition raised
                 raise call.exception
-            if scope._around or _instruments.instruments:
+            if not call._plain or scope._around or _instruments.instruments:
                 await _runner.aobserved(scope._around, call, awaitable)
             else:
                 result: Any = awaitable
@@ -268,6 +276,11 @@ class LoopRunner:
                 check_committed(scope, call)
         except BaseException as exc:  # noqa: BLE001 - D2
             error = exc
+        if handle is not None and _runner.running.pop(call, None) is not None:
+            ticket = handle.ending(scope, call, error)
+            if ticket is not None and error is not None:
+                await answer(ticket)
+                handle.ended(scope, call, error, ticket)
         self._done(scope, call, error)
         del scope, call, error  # as in _runner.execute()
 
@@ -378,6 +391,7 @@ class LoopRunner:
         signal came, is cancelled and recorded as lost.
         """
         deadline = monotonic() + grace
+        _process.begin_to_end()
         while left := _process.units(self):
             if monotonic() >= deadline or (forced and forced()):
                 break
@@ -385,7 +399,10 @@ class LoopRunner:
         _process.lose(left, "the shutdown's grace was over")
         for task in list(self._tasks.values()):
             task.cancel()
-        if _reporting.writes():  # after this, some servers end without any other hook
+        # After this, some servers end without any other hook.
+        for close in _process.closers:
+            await self.loop.run_in_executor(None, close, deadline)
+        if _reporting.writes():
             await self.loop.run_in_executor(None, _reporting.flush)
 
     def drain(self, deadline: float) -> None:
@@ -418,6 +435,28 @@ def _refuse_to_block(loop: asyncio.AbstractEventLoop) -> None:
         return
     if here:
         raise RuntimeError(DRAIN_ON_LOOP)
+
+
+async def answer(ticket: Ticket) -> None:
+    """Wait for a ticket's answer. A cancellation is raised when it has come."""
+    loop = asyncio.get_running_loop()
+    came = loop.create_future()
+
+    def tell() -> None:
+        try:
+            loop.call_soon_threadsafe(_set, came)
+        except RuntimeError:  # the loop is closed, and with it whoever waited
+            pass
+
+    ticket.on_end(tell)
+    cancelled: asyncio.CancelledError | None = None
+    while not came.done():
+        try:
+            await asyncio.shield(came)
+        except asyncio.CancelledError as exc:
+            cancelled = exc
+    if cancelled is not None:
+        raise cancelled
 
 
 def _set(future: asyncio.Future[None]) -> None:

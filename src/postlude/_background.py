@@ -7,9 +7,9 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from postlude import _process, _runner, _scope, _threads
+from postlude import _call, _process, _runner, _scope, _threads
 from postlude._log import logger
-from postlude.exceptions import SYNC_BLOCK
+from postlude.exceptions import SYNC_BLOCK, QueueError
 
 if TYPE_CHECKING:
     import asyncio
@@ -105,14 +105,36 @@ class Blocks:
     def run(self, scope: DeferScope) -> None:
         """Run the calls of a `with` block in the calling thread."""
         scope.runner = background
+        error = _secure(scope) if scope._durables else None
         if scope.close():
             loop = running_loop()
             if loop is not None:
                 _warn_sync_block("its calls blocked the loop while they ran")
             run_here(scope, loop)
+        if error is not None:
+            raise error
 
     async def arun(self, scope: DeferScope) -> None:
         """Run the calls of an `async with` block: sync in threads, async right here."""
+        if not scope._durables:
+            await self._arun(scope)
+            return
+        # A block's end is no hot road: a thread for it is simpler than a second way.
+        errors: list[QueueError | None] = []
+        over = threading.Event()
+
+        def secure() -> None:
+            errors.append(_secure(scope))
+            over.set()
+
+        _threads.start_thread(secure, "postlude-secure")
+        while not over.is_set():
+            await _moment()
+        await self._arun(scope)
+        if errors[0] is not None:
+            raise errors[0]
+
+    async def _arun(self, scope: DeferScope) -> None:
         loop = running_loop()
         if loop is None:  # trio: no asyncio, so the work stays with this coroutine
             from postlude._trio import run_in_coroutine  # noqa: PLC0415 - only there
@@ -130,6 +152,29 @@ class Blocks:
 
 
 _scope.block_runner = Blocks()
+
+
+def _secure(scope: DeferScope) -> QueueError | None:
+    """Write a block's durable calls; if that fails, the block has failed (F2)."""
+    if _call.carrier is None:
+        return None
+    try:
+        _call.carrier.secure(scope)
+    except QueueError as exc:
+        scope._exception = exc
+        return exc
+    return None
+
+
+async def _moment() -> None:
+    if running_loop() is not None:
+        import asyncio  # noqa: PLC0415 - its loop is running
+
+        await asyncio.sleep(0.001)
+    else:
+        import trio  # noqa: PLC0415 - only there
+
+        await trio.sleep(0.001)
 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:

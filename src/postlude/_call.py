@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from contextvars import Context
+from collections.abc import Callable, Sequence
+from contextvars import Context, ContextVar
 from types import CodeType, FunctionType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from postlude import _names
 from postlude._log import logger, say
+from postlude._settings import settings
 from postlude.exceptions import (
+    BAD_BACKOFF,
     BAD_NAME,
     BAD_PREDICATE,
+    BAD_RETRIES,
     BAD_TIMEOUT,
     CALL_STARTED,
     NO_QUEUE,
@@ -24,8 +27,14 @@ from postlude.instrumentation import _instruments
 if TYPE_CHECKING:
     from postlude._outcome import Outcome
     from postlude._scope import DeferScope
-    from postlude._types import Reason, State
+    from postlude._types import Carrier, Handle, Reason, State
     from postlude.transactions._gate import Gate
+
+
+carrier: Carrier | None = None
+"""Hands calls to a queue; installed with the setting `queue`."""
+here: ContextVar[DeferredCall | None] = ContextVar("postlude_call", default=None)
+"""The call that runs here; see `postlude.current_call`."""
 
 
 class DeferredCall:
@@ -62,6 +71,7 @@ class DeferredCall:
     _committed: bool | None = None
     _observers: _instruments.Around | None = None
     _grouped: object = None
+    _handle: Handle | None = None
 
     def __init__(
         self,
@@ -221,27 +231,62 @@ class DeferredCall:
             self._open("cancel")  # it started in another thread just now
         return self
 
-    def retry(self, retries: int, *, backoff: float | None = None) -> NoReturn:  # noqa: ARG002 - refused in this version, whatever they are
-        """Hand a failed call to the queue for *retries* further runs (F1).
+    def retry(
+        self, retries: int, *, backoff: float | Sequence[float] = 2.0
+    ) -> DeferredCall:
+        """Have a failed call run again on the queue, *retries* times at most (F1).
+
+        The first run is in process; only a failure of it goes to the queue. The last
+        failure is recorded.
+
+        Args:
+            retries: further runs after the first.
+            backoff: seconds before the first of them, doubled each time up to an hour
+                and varied by a quarter; or the seconds before each, the last again.
 
         Raises:
-            NoQueueError: no queue is configured; always so in this version.
+            NoQueueError: no queue is configured.
+            QueueOptionError: the engine cannot do that.
+            ArgumentError: the function or an argument cannot be carried.
+            ValueError: *retries* or *backoff* is none.
+            CallStartedError: the call has started.
         """
-        raise NoQueueError(NO_QUEUE.format(option="retry", name=self._withdrawn()))
+        if not isinstance(retries, int) or isinstance(retries, bool) or retries < 0:
+            raise ValueError(BAD_RETRIES.format(retries=retries))
+        pauses = _pauses(backoff)
+        if self._open("retry"):
+            self._backed("retry", lambda queue: queue.retry(self, retries, pauses))
+        return self
 
-    def durable(self) -> NoReturn:
-        """Write the call to the queue before the response (F2).
+    def durable(self) -> DeferredCall:
+        """Have the call survive this process: it runs at least once (F2).
+
+        It is written to the queue before the response, or in the transaction around it
+        where the engine can, runs in process after both, and is taken over by another
+        process if this one dies. Three retries, unless `.retry()` says otherwise.
 
         Raises:
-            NoQueueError: no queue is configured; always so in this version.
+            NoQueueError: no queue is configured.
+            QueueOptionError: the engine cannot do that.
+            QueueError: the response has begun, and the engine cannot be reached.
+            ArgumentError: the function or an argument cannot be carried.
+            CallStartedError: the call has started.
         """
-        raise NoQueueError(NO_QUEUE.format(option="durable", name=self._withdrawn()))
+        if self._open("durable"):
+            self._backed("durable", lambda queue: queue.durable(self))
+        return self
 
-    def _withdrawn(self) -> str:
-        """Take back a call whose promise was refused: half of it must not run."""
-        if self.state == "pending":
-            self._drop("cancelled")
-        return self.name
+    def _backed(self, option: str, ask: Callable[[Carrier], None]) -> None:
+        """Ask the queue; a call whose promise is refused is taken back, all of it."""
+        settings()
+        try:
+            if carrier is None:
+                raise NoQueueError(NO_QUEUE.format(option=f".{option}", name=self.name))
+            ask(carrier)
+        except BaseException:
+            if self.state == "pending":
+                self._drop("cancelled")
+            raise
 
     def _open(self, option: str) -> bool:
         """Tell whether an option still has an effect; raise if it comes too late."""
@@ -268,6 +313,8 @@ class DeferredCall:
         """End a call that does not start; whoever took it out of the line does it."""
         self.state = "dropped"
         self.reason = reason
+        if self._handle is not None:
+            self._handle.dropped(self)
         if _instruments.instruments:
             _instruments.tell(self._scope, self)
         level = logging.WARNING if self.reason == "overflow" else logging.INFO
@@ -277,6 +324,19 @@ class DeferredCall:
                 why += f" of {self.rolled_back}"
             text = "deferred call %s dropped: %s (deferred at %s)"
             say(level, text, self.name, why, self.site, call=self)
+
+
+def _pauses(backoff: object) -> float | tuple[float, ...]:
+    """Understand the pauses between runs."""
+    several = isinstance(backoff, (list, tuple))
+    values: Any = backoff if several else [backoff]
+    for value in values:
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not number or not 0 <= value < float("inf"):
+            raise ValueError(BAD_BACKOFF.format(backoff=backoff))
+    if not values:
+        raise ValueError(BAD_BACKOFF.format(backoff=backoff))
+    return tuple(map(float, values)) if several else float(values[0])
 
 
 def _always(_outcome: Outcome) -> bool:

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import copy_context
-from typing import TYPE_CHECKING, ParamSpec
+from typing import TYPE_CHECKING, Any, ParamSpec
 
-from postlude import _scope, _settings
+from postlude import _call, _names, _scope, _settings
 from postlude._background import background, run_here, running_loop
 from postlude._call import DeferredCall
 from postlude._scope import DeferScope, current
 from postlude._settings import settings
-from postlude.exceptions import NO_SCOPE, NoScopeError, NoScopeWarning
+from postlude.exceptions import (
+    NO_SCOPE,
+    OPTION_NAMES,
+    NoScopeError,
+    NoScopeWarning,
+)
 from postlude.transactions import _around
 from postlude.transactions._around import close_gates
 
 if TYPE_CHECKING:
     from types import FrameType
 
-__all__ = ["current_scope", "defer", "defer_all", "forget"]
+__all__ = ["current_call", "current_scope", "defer", "defer_all", "forget", "queue"]
 
 _P = ParamSpec("_P")
 
@@ -92,6 +97,88 @@ def forget(name: str) -> bool:
     return scope is not None and scope.forget(name)
 
 
+def current_call() -> DeferredCall | None:
+    """Give the deferred call that runs here, or None outside of one.
+
+    Its `id` is the same in every attempt, in this process and on the queue: what a
+    receiver needs to tell a second delivery from a second order. `attempt` counts from
+    1. In a thread that the call started by hand it is None.
+    """
+    return _call.here.get()
+
+
+def queue(
+    fn: Callable[..., object],
+    /,
+    *args: Any,
+    delay: float = 0.0,
+    key: str | None = None,
+    retries: int = 3,
+    backoff: float | Sequence[float] = 2.0,
+    **kwargs: Any,
+) -> DeferredCall:
+    """Have a worker run `fn(*args, **kwargs)`, never this process.
+
+    In a request it is written to the queue before the response, and begun after it, if
+    the unit of work succeeded; outside of one it is written at once.
+
+    Args:
+        fn: a function of a module; also async.
+        delay: seconds before which nobody begins it.
+        key: while a job of this key is known, another of it is not taken.
+        retries: further runs after the first, if it fails.
+        backoff: seconds between runs, as in `.retry()`.
+
+    Raises:
+        TypeError: *fn* cannot be called, or has a parameter named like one of these.
+        NoQueueError: no queue is configured.
+        QueueOptionError: the engine cannot do that.
+        QueueError: outside of a unit, the queue cannot be reached.
+        ArgumentError: the function or an argument cannot be carried.
+    """
+    frame = sys._getframe(1)
+    call = DeferredCall(fn, args, kwargs, copy_context(), frame.f_code, frame.f_lasti)
+    _refuse_names(fn)
+    call._backed("queue", lambda carrier: carrier.send(call, delay, key))
+    call.retry(retries, backoff=backoff)
+    scope = current.get()
+    if scope is None:
+        _send_now(call)
+        return call
+    _register((call,), scope, frame)
+    if call.state == "pending" and _call.carrier is not None:
+        _call.carrier.collect(call)
+    return call
+
+
+_OWN = ("delay", "key", "retries", "backoff")
+
+
+def _refuse_names(fn: object) -> None:
+    taken = [name for name in _OWN if name in _names.parameters(fn)]
+    if taken:
+        names = " and ".join(taken)
+        short = _names.short(fn)
+        raise TypeError(
+            OPTION_NAMES.format(names=names, fn=short, short=short, first=taken[0])
+        )
+
+
+def _send_now(call: DeferredCall) -> None:
+    """Write a job outside every unit, where no end is waited for."""
+    scope = DeferScope()
+    scope.runner = background
+    close_gates(call, None)
+    scope.add(call)
+    if running_loop() is not None:
+        scope.end()  # in a thread; what fails there is recorded
+        return
+    if scope.close():
+        run_here(scope)
+    if call.exception is not None:
+        raise call.exception
+
+
 def current_scope() -> DeferScope | None:
     """Give the unit that collects here, or None outside every unit."""
     return current.get()
@@ -155,3 +242,17 @@ def _without_scope(calls: tuple[DeferredCall, ...], frame: FrameType) -> None:
     scope.runner = background
     if scope.close():
         run_here(scope, loop)
+
+
+def _choose_queue(chosen: _settings.Settings) -> None:
+    """Take the job engine that the settings name, when they are read."""
+    if chosen.queue is None:
+        if _call.carrier is not None:
+            _call.carrier = None
+        return
+    from postlude.queues import _opening  # noqa: PLC0415 - few have one
+
+    _opening.install(chosen.queue)
+
+
+_settings.when_loaded.append(_choose_queue)

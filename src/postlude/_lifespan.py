@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from postlude import _process
 from postlude._arunner import LoopRunner, runner_for
 from postlude._background import running_loop
 from postlude._log import logger
@@ -68,6 +69,7 @@ class Lifespan:
         """Count the app as one that will hear of the shutdown, once it has started."""
         if message["type"] == "lifespan.startup.complete":
             self._count(1)
+            _process.serve()
         await self._send(message)
 
     def _count(self, step: int) -> None:

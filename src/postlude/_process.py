@@ -37,6 +37,37 @@ def register(runner: Runner) -> None:
     runners.add(runner)
 
 
+closers: list[Callable[[float], object]] = []
+"""What must be waited for at the end besides units; each takes a deadline on the clock
+of `time.monotonic`, and blocks."""
+enders: list[Callable[[], object]] = []
+"""What must not begin anything any more, when the end begins."""
+servers: list[Callable[[], object]] = []
+"""What runs in a process that serves requests."""
+serving = False
+"""Whether this process has begun to serve."""
+
+
+def serve() -> None:
+    """See the first request, or the lifespan's begin, of this process."""
+    global serving
+    serving = True
+    for begin in servers:
+        begin()
+    if servers:
+        _hook_exit()
+
+
+forks: list[Callable[[], object]] = []
+"""What begins anew in a forked child."""
+
+
+def begin_to_end() -> None:
+    """See that the process, or its event loop, is about to end."""
+    for end in enders:
+        end()
+
+
 _hooked = False
 
 
@@ -55,7 +86,7 @@ def _hook_exit() -> None:
     register_early = getattr(threading, "_register_atexit", None)
     if register_early is not None:
         try:
-            register_early(drain)
+            register_early(_drain_early)
         except RuntimeError:  # the interpreter is shutting down already
             pass
     atexit.register(_end)
@@ -177,6 +208,8 @@ def drain(grace: float | None = None) -> None:
             runner.drain(deadline)
         if _monotonic() >= deadline:
             lose([*held, *_with_waiting()], ENDED)
+    for close in closers:
+        close(max(deadline, _monotonic() + 1.0))
     _reporting.flush()
 
 
@@ -207,9 +240,14 @@ over = False
 """Whether the process has come to its very end: no thread will run a call any more."""
 
 
+def _drain_early() -> None:
+    begin_to_end()
+    drain()
+
+
 def _end() -> None:
     global over
-    drain()
+    _drain_early()
     over = True
 
 
@@ -245,7 +283,8 @@ def lose(scopes: list[DeferScope], why: str) -> None:
 
 def _after_fork() -> None:
     """Begin anew in a forked child: the parent keeps and runs its own calls (D8)."""
-    global _process_lock
+    global _process_lock, serving
+    serving = False
     _threads.forked()
     DeferScope._lock = threading.Lock()
     DeferScope.forks += 1
@@ -257,6 +296,8 @@ def _after_fork() -> None:
         runner.forked()
     current.set(None)
     _reporting.forked()
+    for begin in forks:
+        begin()
 
 
 if hasattr(os, "register_at_fork"):

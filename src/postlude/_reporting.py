@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from postlude import _call
 from postlude._log import say
 from postlude._settings import Settings, in_force, settings, when_loaded
 from postlude.failures import Batch, FailureRecord, FailureStore, _retry
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 _KEPT = 1_000
 """Failure records that are kept in memory by default."""
 _store: FailureStore | None = None
+_making = threading.Lock()
 _spec: object = None
 _writer: Writer | None = None
 """Writes for a store that may wait for something; none for memory."""
@@ -48,7 +51,9 @@ def _current() -> FailureStore:
             MemoryFailureStore,
         )
 
-        _store = MemoryFailureStore(in_force().failures_kept or _KEPT)
+        with _making:
+            if _store is None:
+                _store = MemoryFailureStore(in_force().failures_kept or _KEPT)
     return _store
 
 
@@ -115,10 +120,13 @@ def forked() -> None:
 
 
 _FLUSH = 2.0
+STORE_FAILED = "the failure store failed; this failure is in the log only"
 when_loaded.append(_choose)
 
 
-def failed(scope: DeferScope, call: DeferredCall, exc: BaseException) -> None:
+def failed(
+    scope: DeferScope, call: DeferredCall, exc: BaseException
+) -> FailureRecord | None:
     """Log once at ERROR with traceback and place, and record (E1)."""
     call.exception = exc
     from postlude._hints import hint  # noqa: PLC0415 - only where something failed
@@ -126,32 +134,69 @@ def failed(scope: DeferScope, call: DeferredCall, exc: BaseException) -> None:
     advice = hint(call, exc)
     if _instruments.instruments:
         _instruments.tell(scope, call)
-    _record(scope, call, "failed", advice)
+    record = _record(scope, call, "failed", advice)
     kind = type(exc).__qualname__
     text = "deferred call %s failed: %s: %s (deferred at %s)"
-    args: tuple[object, ...] = (call.name, kind, _text(exc), call.site)
+    args: tuple[object, ...] = (call.name, kind, text_of(exc), call.site)
     if advice is not None:
         text += " - hint: %s"
         args += (advice,)
     say(logging.ERROR, text, *args, call=call, exc_info=exc)
+    return record
 
 
 def timed_out(scope: DeferScope, call: DeferredCall, what: str) -> None:
     """Log and record a call that had its time; *what* says what becomes of it (D5)."""
-    if _instruments.instruments:
-        _instruments.tell(scope, call)
-    _record(scope, call, "timed_out")
+    if call._handle is not None and call._handle.timed_out(scope, call):
+        return
+    tell(scope, call)
+    record = _record(scope, call, "timed_out")
+    if call._handle is not None:
+        call._handle.failed(call, record)
     text = "deferred call %s timed out after %s s and %s (deferred at %s)"
     say(logging.ERROR, text, call.name, call._timeout, what, call.site, call=call)
 
 
 def lost(scope: DeferScope, call: DeferredCall, why: str) -> None:
     """Log and record a call that could not run or end (D7)."""
-    if _instruments.instruments:
-        _instruments.tell(scope, call)
+    if _is_carried(scope, call):
+        call.state = "handed_over"
+        tell(scope, call)
+        text = "deferred call %s was handed to the queue: %s (deferred at %s)"
+        say(logging.WARNING, text, call.name, why, call.site, call=call)
+        return
+    tell(scope, call)
     _record(scope, call, "lost")
     text = "deferred call %s was lost: %s (deferred at %s)"
     say(logging.ERROR, text, call.name, why, call.site, call=call)
+
+
+def _is_carried(scope: DeferScope, call: DeferredCall) -> bool:
+    """Hand a call over that this process cannot finish; blocks (D7)."""
+    try:
+        if call._handle is not None:
+            return call._handle.lost(scope, call, ran=call.started is not None)
+        carrier = _call.carrier
+        return carrier is not None and carrier.hand_over(scope, call)
+    except BaseException as exc:  # noqa: BLE001 - then it is recorded as lost
+        text = "deferred call %s could not be handed to the queue"
+        say(logging.ERROR, text, call.name, call=call, exc_info=exc)
+        return False
+
+
+def tell(scope: DeferScope, call: DeferredCall) -> None:
+    """Tell the instruments that a call has ended."""
+    if _instruments.instruments:
+        _instruments.tell(scope, call)
+
+
+def keep(record: FailureRecord, text: str, *args: object) -> None:
+    """Record and log a failure that is of no call of this process (E1)."""
+    say(logging.ERROR, text, *args)
+    try:
+        _keep(record)
+    except BaseException as exc:  # noqa: BLE001 - a failing store hurts nobody (E3)
+        say(logging.ERROR, STORE_FAILED, exc_info=exc)
 
 
 def ended_after_all(call: DeferredCall) -> None:
@@ -178,23 +223,28 @@ def slow(call: DeferredCall, seconds: float) -> None:
 
 def _record(
     scope: DeferScope, call: DeferredCall, state: str, advice: str | None = None
-) -> None:
+) -> FailureRecord | None:
     try:
         for see in watchers:
             see(call)
         record = FailureRecord.of(call, scope.describe(), state, advice)
-        if scope.keep(record):
-            return
-        if _writer is None or _writer.store.immediate:
-            _current().write(Batch((record,)))
-        else:
-            _writer.failed(record)
+        if not scope.keep(record):
+            _keep(record)
     except BaseException as exc:  # noqa: BLE001 - a failing store hurts nobody (E3)
-        text = "the failure store failed; this failure is in the log only"
-        say(logging.ERROR, text, exc_info=exc)
+        say(logging.ERROR, STORE_FAILED, exc_info=exc)
+        return None
+    return record
 
 
-def _text(exc: BaseException) -> str:
+def _keep(record: FailureRecord) -> None:
+    if _writer is None or _writer.store.immediate:
+        _current().write(Batch((record,)))
+    else:
+        _writer.failed(record)
+
+
+def text_of(exc: BaseException) -> str:
+    """Give what an exception says, if that can be had."""
     try:
         return str(exc)
     except BaseException:  # noqa: BLE001 - a str of the user's may do anything

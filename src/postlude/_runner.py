@@ -6,6 +6,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from postlude import _names, _reporting
+from postlude._call import here
+from postlude.exceptions import QueueError
 from postlude.instrumentation import _instruments
 from postlude.transactions._around import check_committed
 
@@ -29,9 +31,11 @@ def execute(scope: DeferScope, call: DeferredCall) -> Any:
     call.started = _monotonic()
     running[call] = scope
     try:
+        if call._handle is not None and not begun(call):
+            return True
         if call.exception is not None:  # its condition raised
             raise call.exception
-        if scope._around or _instruments.instruments:
+        if not call._plain or scope._around or _instruments.instruments:
             result = call._context.run(_observed, scope._around, call)
         else:
             result = call._context.run(call.fn, *call.args, **call.kwargs)
@@ -43,7 +47,7 @@ def execute(scope: DeferScope, call: DeferredCall) -> Any:
         return settled
     if result is not None and _names.is_awaitable(result):
         return result
-    if running.pop(call, None) is None:
+    if call._handle is not None or running.pop(call, None) is None:
         return conclude(call, None)
     call.state = "done"
     if _instruments.instruments:
@@ -51,19 +55,34 @@ def execute(scope: DeferScope, call: DeferredCall) -> Any:
     return True
 
 
+def begun(call: DeferredCall) -> bool:
+    """Ask the queue that stands behind a call, blocking, whether it runs here."""
+    assert call._handle is not None  # noqa: S101 - asked before
+    ticket = call._handle.beginning(call)
+    if ticket is not None:
+        try:
+            ticket.wait()
+        except QueueError:  # begun() sees it too
+            pass
+    return call._handle.begun(call, ticket)
+
+
 def _observed(around: tuple[Around, ...], call: DeferredCall) -> object:
+    here.set(call)
     observers = _instruments.Around(call)
     observers.__enter__()
     try:
         result = _surrounded(around, call)
     except BaseException as exc:
         observers.__exit__(type(exc), exc, exc.__traceback__)
+        here.set(None)  # the context and the call would keep each other alive
         del call, observers  # as in execute()
         raise
     if result is not None and _names.is_awaitable(result):
         call._observers = observers  # the call goes on elsewhere, in the same context
     else:
         observers.__exit__(None, None, None)
+        here.set(None)  # as above
     return result
 
 
@@ -81,6 +100,7 @@ async def aobserved(
     around: tuple[Around, ...], call: DeferredCall, awaitable: Any
 ) -> None:
     """Await a call, or what it returned, within all that stands around it."""
+    here.set(call)
     observers, call._observers = call._observers, None
     if observers is None:
         observers = _instruments.Around(call)
@@ -93,6 +113,7 @@ async def aobserved(
     else:
         observers.__exit__(None, None, None)
     finally:
+        here.set(None)  # as in _observed()
         del call, observers  # as in execute()
 
 
@@ -115,12 +136,20 @@ async def asurrounded(
 
 
 def conclude(call: DeferredCall, exc: BaseException | None) -> bool:
-    """Settle a call that ran; False if it had been given up meanwhile."""
+    """Settle a call that ran, blocking; False if it had been given up meanwhile."""
     scope = running.pop(call, None)  # whoever gets it out settles it
     if scope is None:
         _reporting.ended_after_all(call)
         return False
-    if exc is None:
+    if call._handle is not None:
+        ticket = call._handle.ending(scope, call, exc)
+        if ticket is not None and exc is not None:
+            try:
+                ticket.wait()
+            except QueueError:  # ended() sees it too
+                pass
+            call._handle.ended(scope, call, exc, ticket)
+    elif exc is None:
         call.state = "done"
         if _instruments.instruments:
             _instruments.tell(scope, call)

@@ -87,6 +87,8 @@ class DeferScope:
     _gates: list[Gate] | None = None
     _aside: dict[DeferredCall, None] | None = None
     _outer: DeferScope | None = None
+    _durables: list[DeferredCall] | None = None
+    _secured = False
     _finished: list[Callable[[], object]] | None = None
     runner: Runner | None = None
     wake: Event | None = None
@@ -443,6 +445,10 @@ class DeferScope:
             waiting[call] = monotonic()
         look_after_waiting()  # noqa: F821 - declared above, set by _threads
         return True
+
+    def _would_succeed(self) -> bool:
+        """Tell whether the unit, as far as it has come, is a success."""
+        return self._judge().ok
 
     def _succeeded(self) -> bool:
         """Judge the unit for calls that have no rule of their own (C1)."""

@@ -85,6 +85,21 @@ class Settings(NamedTuple):
     project's own code: nothing of Python's or of an installed package, so that whoever
     can write into the store cannot run `os.system`."""
 
+    queue: object = None
+    """The job engine behind `.retry()`, `.durable()` and `queue()`: an address
+    (`sqlite:///postlude-queue.db`, `procrastinate+postgresql://...`) or a `Queue`. None
+    means that there is none: which promises a service makes is not a library's to
+    guess."""
+
+    queue_lease: float = 30.0
+    """Seconds after which another process takes the jobs of one that died. Leases are
+    extended every third of it, so long calls keep theirs; a process that stands still
+    for this long is taken for dead."""
+
+    queue_threads: int = 2
+    """Threads of a web process that work on an embedded queue; 0 leaves it to
+    `postlude work`. Two, since only calls that failed once come this way."""
+
     instruments: tuple[str, ...] | None = None
     """Which instruments watch calls: of `opentelemetry`, `prometheus`, `sentry`,
     `logging`. None is those of the first three whose library the application has
@@ -113,6 +128,9 @@ class SettingsOptions(TypedDict, total=False):
     record_arguments: bool
     redact: tuple[str, ...]
     modules: tuple[str, ...]
+    queue: object
+    queue_lease: float
+    queue_threads: int
     instruments: tuple[str, ...] | None
     server_timing: bool
 
@@ -175,6 +193,18 @@ def _store(value: Any) -> object:
     return value
 
 
+def _engine(value: Any) -> object:
+    if value is None or hasattr(value, "put"):
+        return value
+    if not isinstance(value, str) or not value:
+        raise ValueError
+    return value
+
+
+def _count(value: Any) -> int:
+    return 0 if value in {0, "0"} else _positive_int(value)
+
+
 INSTRUMENTS = {"opentelemetry", "prometheus", "sentry", "logging"}
 
 
@@ -209,6 +239,12 @@ _CHECKS: dict[str, tuple[Callable[[Any], Any], str]] = {
     ),
     "redact": (_words, "words (in the environment with commas between them)"),
     "modules": (_words, "names of modules (in the environment with commas)"),
+    "queue": (
+        _engine,
+        "an address like 'sqlite:///postlude-queue.db', a `Queue`, or None",
+    ),
+    "queue_lease": (_positive_seconds, "a positive number of seconds"),
+    "queue_threads": (_count, "a whole number, 0 or more"),
     "instruments": (
         _instruments,
         "names out of opentelemetry, prometheus, sentry, logging; or None",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from postlude import _reporting, _runner
+from postlude import _call, _reporting, _runner
 from postlude._background import background
 from postlude._outcome import Outcome
 from postlude._scope import KEY, DeferScope, current, reset
@@ -20,7 +20,15 @@ from postlude._settings import in_force
 
 if TYPE_CHECKING:
     from postlude._call import DeferredCall
-    from postlude._types import Around, ASGIApp, ASGIScope, Message, Receive, Send
+    from postlude._types import (
+        Around,
+        ASGIApp,
+        ASGIScope,
+        Carrier,
+        Message,
+        Receive,
+        Send,
+    )
 
 
 class _Exchange(DeferScope):
@@ -49,7 +57,18 @@ class _Exchange(DeferScope):
                 timing = (b"server-timing", self.timing().encode())
                 headers = [*message.get("headers", ()), timing]
                 message = {**message, "headers": headers}
+            if _call.carrier is not None:
+                return self._send_head(message, _call.carrier)
         return self._send(message)
+
+    async def _send_head(self, message: Message, carrier: Carrier) -> None:
+        """Send the head when what must survive this process has been written (F2)."""
+        try:
+            await trio.to_thread.run_sync(carrier.secure, self)
+        except BaseException:
+            self._status = None  # this head never leaves
+            raise
+        await self._send(message)
 
     def _judge(self) -> Outcome:
         if self._asgi["type"] == "http":
@@ -122,6 +141,10 @@ async def _await(scope: DeferScope, call: DeferredCall, awaitable: Any) -> None:
     if awaitable is None:
         call.started = monotonic()
         _runner.running[call] = scope
+        if call._handle is not None and not await trio.to_thread.run_sync(
+            _runner.begun, call, limiter=_own_limiter()
+        ):
+            return
     error: BaseException | None = None
     with trio.move_on_after(call._timeout or float("inf")) as limit:
         try:
@@ -135,8 +158,12 @@ async def _await(scope: DeferScope, call: DeferredCall, awaitable: Any) -> None:
     if limit.cancelled_caught:
         if _runner.give_up(call, "timed_out") is not None:
             _reporting.timed_out(scope, call, "was cancelled")
-    else:
+    elif call._handle is None:
         _runner.conclude(call, error)
+    else:  # it may wait for the queue
+        await trio.to_thread.run_sync(
+            _runner.conclude, call, error, limiter=_own_limiter()
+        )
     del scope, call, error  # as in _runner.execute()
 
 

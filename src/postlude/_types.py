@@ -68,6 +68,101 @@ class Runner(Protocol):
         ...
 
 
+class Ticket(Protocol):
+    """Something that a job engine is asked, in another thread."""
+
+    def wait(self) -> Any:
+        """Wait for the answer, blocking, and give it or raise."""
+        ...
+
+    def get(self) -> Any:
+        """Give the answer that has come, or raise."""
+        ...
+
+    def on_end(self, tell: Callable[[], object]) -> None:
+        """Call *tell* (quick, any thread) when the answer has come."""
+        ...
+
+
+class Handle(Protocol):
+    """What a job engine does for one call (F1, F2). Nothing here blocks but `lost`."""
+
+    def beginning(self, call: DeferredCall, /) -> Ticket | None:
+        """Ask for a call that is about to start; None: nobody needs to be asked."""
+        ...
+
+    def begun(self, call: DeferredCall, ticket: Any, /) -> bool:
+        """Tell whether it runs here; if not, it has been settled."""
+        ...
+
+    def ending(
+        self, scope: DeferScope, call: DeferredCall, exc: BaseException | None, /
+    ) -> Ticket | None:
+        """Begin to settle a call that ran; None: it is settled."""
+        ...
+
+    def ended(
+        self,
+        scope: DeferScope,
+        call: DeferredCall,
+        exc: BaseException,
+        ticket: Any,
+        /,
+    ) -> None:
+        """Settle it, now that the answer has come."""
+        ...
+
+    def timed_out(self, scope: DeferScope, call: DeferredCall, /) -> bool:
+        """See to a call whose time is over; True: it is handed over."""
+        ...
+
+    def failed(self, call: DeferredCall, record: Any, /) -> None:
+        """See to a call that has failed for good, with the record of it."""
+        ...
+
+    def dropped(self, call: DeferredCall, /) -> None:
+        """See to a call that does not start."""
+        ...
+
+    def lost(self, scope: DeferScope, call: DeferredCall, /, *, ran: bool) -> bool:
+        """Hand over a call that this process cannot finish, blocking; True if done."""
+        ...
+
+
+class Carrier(Protocol):
+    """Hands calls to the job engine of the setting `queue`."""
+
+    def retry(
+        self, call: DeferredCall, retries: int, backoff: float | tuple[float, ...], /
+    ) -> None:
+        """Stand behind a call with further runs (F1)."""
+        ...
+
+    def durable(self, call: DeferredCall, /) -> None:
+        """Have a call written before the response (F2)."""
+        ...
+
+    def send(self, call: DeferredCall, delay: float, key: str | None, /) -> None:
+        """Have a call run by a worker."""
+        ...
+
+    def collect(self, call: DeferredCall, /) -> None:
+        """Note a call of `send()` that is in its unit by now."""
+        ...
+
+    def securing(self, scope: DeferScope, /) -> Any:
+        """Begin to write what must be written before the response, or give None."""
+        ...
+
+    def secure(self, scope: DeferScope, /) -> None:
+        """Write it, blocking; what it raises must become an error answer."""
+        ...
+
+    def hand_over(self, scope: DeferScope, call: DeferredCall, /) -> bool:
+        """Put a call without options on the queue, blocking; False if it cannot be."""
+        ...
+
+
 class Interceptor(Protocol):
     """What the testing kit puts between registering and running (G2)."""
 

@@ -6,8 +6,8 @@ import asyncio
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from postlude import _reporting
-from postlude._arunner import LoopRunner, runner_for
+from postlude import _call, _process, _reporting
+from postlude._arunner import LoopRunner, answer, runner_for
 from postlude._lifespan import Lifespan
 from postlude._log import logger
 from postlude._outcome import FIRST_FAILING_STATUS, Outcome
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         Around,
         ASGIApp,
         ASGIScope,
+        Carrier,
         Message,
         Receive,
         Send,
@@ -114,6 +115,7 @@ class PostludeMiddleware:
         if getattr(scope.get("app", self.app), "debug", False) is True:
             in_development("debug=True")  # Starlette's and others' attribute
         self._runner = runner_for(loop)
+        _process.serve()
         return self._runner
 
     async def _pass(
@@ -189,6 +191,8 @@ class Exchange(DeferScope):
                 message = self._timed(message)
             if "trailers" in message:
                 self._trailers = bool(message["trailers"])
+            if _call.carrier is not None:
+                return self._send_head(message, _call.carrier)
         elif kind == "http.response.body":
             if message.get("more_body"):
                 return self._send_part(message)
@@ -207,6 +211,18 @@ class Exchange(DeferScope):
         elif kind.startswith("websocket."):
             return self._send_frame(kind, message)
         return self._send(message)
+
+    async def _send_head(self, message: Message, carrier: Carrier) -> None:
+        """Send the head when what must survive this process has been written (F2)."""
+        secured = carrier.securing(self)
+        if secured is not None:
+            try:
+                await answer(secured.ticket)
+            finally:
+                self._status = None  # until the head is on its way there is none
+                secured.settle()
+        self._status = message["status"]
+        await self._send(message)
 
     def _timed(self, message: Message) -> Message:
         timing = (b"server-timing", self.timing().encode())

@@ -10,6 +10,8 @@ __all__ = [
     "NoScopeWarning",
     "PostludeError",
     "PostludeWarning",
+    "QueueError",
+    "QueueOptionError",
     "RecordGoneError",
     "RequestBoundWarning",
     "ScopeEndedError",
@@ -42,6 +44,14 @@ class SettingsError(PostludeError, ValueError):
 
 class NoQueueError(PostludeError, LookupError):
     """Raised when an option needs a queue and none is configured (F1)."""
+
+
+class QueueError(PostludeError, RuntimeError):
+    """Raised when a job engine cannot take a call, or cannot be reached (F2)."""
+
+
+class QueueOptionError(PostludeError, ValueError):
+    """Raised for an option of a call that its engine cannot honour (F4)."""
 
 
 class ArgumentError(PostludeError, TypeError):
@@ -126,9 +136,35 @@ BAD_PREDICATE = (
     "response, not now. Pass a function of the outcome: `.when(lambda outcome: ...)`."
 )
 NO_QUEUE = (
-    ".{option}() was asked for {name}, and no queue is configured. In memory nobody "
-    "could keep that promise when the process dies. Remove `.{option}()`, or hand the "
-    "work to your job queue."
+    "{option}() was asked for {name}, and no queue is configured: in memory nobody "
+    "could keep that promise when the process dies. Usually the setting is missing. "
+    "A file is enough, with no server: `postlude.configure(queue="
+    "'sqlite:///postlude-queue.db')` or POSTLUDE_QUEUE, after "
+    "`pip install 'postlude[queue]'`."
+)
+NOT_IMPORTABLE = (
+    "{name} cannot be handed to a queue: {reason}. Usually it is a closure or a method. "
+    "Another process finds a function by its module and name: pass one that stands in "
+    "a module of yours, and what it needs as arguments."
+)
+UNSUPPORTED = (
+    "{option} was asked for {name}, and the queue {queue} cannot {what}. Usually the "
+    "engine was chosen for other work. Leave the option out, or configure an engine "
+    "that can: docs/queues.md has a table."
+)
+BAD_RETRIES = (
+    ".retry() got {retries!r}, and it takes how many further runs there may be: a whole "
+    "number, 0 or more. Usually a number of seconds was meant. Use "
+    "`.retry(3, backoff=2.0)`."
+)
+BAD_BACKOFF = (
+    ".retry() got backoff={backoff!r}, and it takes seconds: a number, 0 or more, which "
+    "is doubled each time, or a list with the seconds before each run. Use "
+    "`.retry(3, backoff=2.0)` or `.retry(3, backoff=[1, 10, 60])`."
+)
+OPTION_NAMES = (
+    "queue() takes {names} for itself, and {fn} has a parameter of that name. Pass its "
+    "own with `functools.partial({short}, {first}=...)`."
 )
 TOO_LATE = (
     "A deferred call changed {what}, but the response has already left. Nothing would "

@@ -10,7 +10,7 @@ from contextlib import closing
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from postlude import _reporting
+from postlude import _call, _process, _reporting
 from postlude._background import background, run_here
 from postlude._log import logger
 from postlude._outcome import Outcome
@@ -56,6 +56,8 @@ class PostludeMiddleware:
         self, environ: Environ, start_response: StartResponse
     ) -> Iterable[bytes]:
         """Serve one request."""
+        if not _process.serving:
+            _process.serve()
         outer = joined(environ)
         if outer is not None:
             return self._join(outer, environ, start_response)
@@ -136,6 +138,12 @@ class Exchange(DeferScope):
         if in_force().server_timing:
             headers = [*headers, ("Server-Timing", self.timing())]
         self._headers = headers
+        if _call.carrier is not None and not self._secured:
+            try:
+                _call.carrier.secure(self)
+            except BaseException:
+                self._status = None  # this head never leaves
+                raise
         return self._start_response(status, headers, *exc_info)
 
     def measured(self, environ: Environ) -> bool:

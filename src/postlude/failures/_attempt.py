@@ -290,7 +290,7 @@ def found(record: FailureRecord) -> DeferredCall:
     fn = cast("Callable[..., object]", thing)
     try:
         call = _Again(record, fn, args, kwargs)
-        _check_signature(fn, args, kwargs)
+        check_signature(fn, args, kwargs)
     except TypeError as exc:
         raise ArgumentError(
             f"The arguments of the call {record.name} do not fit {record.function} "
@@ -300,9 +300,10 @@ def found(record: FailureRecord) -> DeferredCall:
     return call
 
 
-def _check_signature(
+def check_signature(
     fn: Callable[..., object], args: list[Any], kwargs: dict[str, Any]
 ) -> None:
+    """See that arguments fit a function; raises TypeError if they do not."""
     from inspect import signature  # noqa: PLC0415 - as above
 
     try:

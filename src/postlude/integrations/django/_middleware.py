@@ -15,8 +15,8 @@ from asgiref.sync import (
 from django.conf import settings as django_settings
 from django.core import mail
 
-from postlude import _reporting, _settings, wsgi
-from postlude._arunner import LoopRunner, runner_for
+from postlude import _call, _process, _reporting, _settings, wsgi
+from postlude._arunner import LoopRunner, answer, runner_for
 from postlude._background import background, running_loop
 from postlude._outcome import Outcome
 from postlude._scope import KEY, DeferScope, current, reset
@@ -70,12 +70,15 @@ class PostludeMiddleware:
         token = current.set(unit)
         try:
             response: HttpResponseBase = self.get_response(request)
+            _judged(unit, request, response)
+            if _call.carrier is not None and isinstance(unit, Unit):
+                _call.carrier.secure(unit)
         except BaseException as exc:
             _failed(unit, exc)
             raise
         finally:
             reset(token)
-        return _answered(unit, request, response)
+        return _answered(unit, response)
 
     async def _acall(self, request: HttpRequest) -> HttpResponseBase:
         loop = asyncio.get_running_loop()
@@ -83,12 +86,17 @@ class PostludeMiddleware:
         token = current.set(unit)
         try:
             response: HttpResponseBase = await self.get_response(request)
+            _judged(unit, request, response)
+            if _call.carrier is not None and isinstance(unit, Unit):
+                if (secured := _call.carrier.securing(unit)) is not None:
+                    await answer(secured.ticket)
+                    secured.settle()
         except BaseException as exc:
             _failed(unit, exc)
             raise
         finally:
             reset(token)
-        return _answered(unit, request, response)
+        return _answered(unit, response)
 
     def process_exception(self, _request: HttpRequest, exception: Exception) -> None:
         """Note what a view raised: Django turns it into a response (C1)."""
@@ -123,12 +131,15 @@ def _failed(unit: DeferScope, exc: BaseException) -> None:
         unit.finish()
 
 
-def _answered(
-    unit: DeferScope, request: HttpRequest, response: HttpResponseBase
-) -> HttpResponseBase:
+def _judged(unit: DeferScope, request: HttpRequest, response: HttpResponseBase) -> None:
     unit.route = getattr(request.resolver_match, "route", None)
     if response.status_code < 500:  # noqa: PLR2004 - an exception handled by other middleware
         unit._exception = None
+    if isinstance(unit, Unit):
+        unit._status = response.status_code
+
+
+def _answered(unit: DeferScope, response: HttpResponseBase) -> HttpResponseBase:
     if isinstance(unit, Unit):
         unit.attach(response)
     return response
@@ -148,6 +159,8 @@ class Unit(DeferScope):
         super().__init__()
         self.runner = self._own_runner = runner
         self._request = request
+        if not _process.serving:
+            _process.serve()
         # Django's test clients set it on every request of theirs, servers on none.
         self._in_test = hasattr(request, "_dont_enforce_csrf_checks")
         self.surround(Connections(request, keep=self._in_test))
@@ -156,7 +169,6 @@ class Unit(DeferScope):
 
     def attach(self, response: HttpResponseBase) -> None:
         """Have the unit end when *response* is closed."""
-        self._status = response.status_code
         if _settings.in_force().server_timing:
             before = response.headers.get("Server-Timing")
             timing = self.timing() if before is None else f"{before}, {self.timing()}"

@@ -1,0 +1,291 @@
+"""Between calls and the engine: what the options of a call ask for (F1, F2, F3)."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from time import monotonic
+from typing import TYPE_CHECKING, Any, cast
+
+from postlude import _codec, _importable, _names
+from postlude._outcome import Outcome
+from postlude._settings import in_force
+from postlude.exceptions import (
+    NOT_IMPORTABLE,
+    UNSUPPORTED,
+    ArgumentError,
+    QueueOptionError,
+)
+from postlude.queues._handles import Durable, Remote, Retrying
+from postlude.queues._handles import hand_over as _hand_over
+from postlude.queues._job import MOST
+from postlude.queues._line import Line, Ticket
+
+if TYPE_CHECKING:
+    from postlude._call import DeferredCall
+    from postlude._scope import DeferScope
+    from postlude.queues._queue import Leasing, Queue
+
+DURABLE_RETRIES = 3
+"""What `.durable()` and `queue()` allow without `.retry()`: a process that dies while it
+runs a call uses up one, so with none a call could be taken over by nobody."""
+
+
+_FINE = Outcome()
+
+
+class Carrier:
+    """Hands calls of this process to one engine."""
+
+    def __init__(self, queue: Queue) -> None:
+        self.queue = queue
+        self.line = Line(queue, in_force().queue_lease)
+        self._lock = threading.Lock()
+        self._serving = False
+        self._stop = threading.Event()
+        self._workers: list[threading.Thread] = []
+
+    @property
+    def leasing(self) -> Leasing:
+        """The engine, which has leases."""
+        return cast("Leasing", self.queue)
+
+    # -- at the call site ---------------------------------------------------
+
+    def retry(
+        self,
+        call: DeferredCall,
+        retries: int,
+        backoff: float | tuple[float, ...],
+    ) -> None:
+        """Stand behind *call* with further runs.
+
+        Raises:
+            ArgumentError: it cannot be carried.
+            QueueOptionError: the engine cannot do that.
+        """
+        if not self.queue.can.delays and backoff not in {0, ()}:
+            raise self._unsupported("retry(backoff=...)", call, "make anything wait")
+        handle = self._handle(call) or self._stand_behind(call, Retrying)
+        handle.retries = retries
+        handle.backoff = backoff
+
+    def durable(self, call: DeferredCall) -> None:
+        """Have *call* written before the response.
+
+        Raises:
+            ArgumentError: it cannot be carried.
+            QueueOptionError: the engine cannot do that.
+            QueueError: the response has begun, and the engine failed now.
+        """
+        can = self.queue.can
+        if not can.at_least_once:
+            raise self._unsupported("durable()", call, "keep a job whose process dies")
+        before = self._handle(call)
+        if isinstance(before, (Durable, Remote)):
+            return
+        handle = self._stand_behind(call, Durable if can.leases else Remote)
+        handle.retries = DURABLE_RETRIES
+        if before is not None:
+            handle.retries, handle.backoff = before.retries, before.backoff
+        self._collect(call)
+
+    def send(self, call: DeferredCall, delay: float, key: str | None) -> None:
+        """Have *call* run by a worker, never here.
+
+        Raises:
+            ArgumentError: it cannot be carried.
+            QueueOptionError: the engine cannot do that.
+        """
+        if delay and not self.queue.can.delays:
+            raise self._unsupported("queue(delay=...)", call, "make anything wait")
+        if key is not None and not self.queue.can.keys:
+            raise self._unsupported("queue(key=...)", call, "tell jobs apart by keys")
+        handle = self._stand_behind(call, Remote)
+        handle.retries = DURABLE_RETRIES
+        handle.delay, handle.key = delay, key
+
+    def _handle(self, call: DeferredCall) -> Retrying | None:
+        return cast("Retrying | None", call._handle)
+
+    def _stand_behind(self, call: DeferredCall, kind: type[Retrying]) -> Any:
+        before = self._handle(call)
+        payload = self._encoded(call) if before is None else before._payload
+        call._handle = handle = kind(self, payload)
+        call._plain = False
+        if kind is Remote:
+            call.is_async = False  # what it does here is to wait for the engine
+        return handle
+
+    def _encoded(self, call: DeferredCall) -> str:
+        """Write the arguments down as they are now (F3)."""
+        fn, args, kwargs = call.fn, call.args, call.kwargs
+        args, kwargs = _names.bound(fn, args, kwargs)
+        while hasattr(fn, "func"):  # a partial: its arguments are bound already
+            fn = fn.func
+        if (reason := _importable.refusal(fn)) is not None:
+            raise ArgumentError(NOT_IMPORTABLE.format(name=call.name, reason=reason))
+        return _codec.encode(fn, args, kwargs, MOST)
+
+    def _unsupported(
+        self, option: str, call: DeferredCall, what: str
+    ) -> QueueOptionError:
+        text = UNSUPPORTED.format(
+            option=option, name=call.name, queue=self.queue.name, what=what
+        )
+        return QueueOptionError(text)
+
+    def _collect(self, call: DeferredCall) -> None:
+        """Note a call for the moment before the response, or write it if that is over."""
+        scope = call._scope
+        if scope is None:  # it ran at once for want of a unit (A5)
+            return
+        if not scope._secured:
+            if scope._durables is None:
+                scope._durables = []
+            scope._durables.append(call)
+            return
+        handle = cast("Retrying", call._handle)
+        handle.ticket = self.line.put([handle.job(call)], self._hold())
+        if not _on_loop():
+            handle.token = handle.ticket.wait()[0]
+            self._watch(handle)
+
+    def hand_over(self, scope: DeferScope, call: DeferredCall) -> bool:
+        """Put a call of `defer()` on the queue that this process cannot finish (D7).
+
+        Blocks. False if it cannot be carried, was not to run, or may yet be rolled
+        back.
+        """
+        if call._gates is not None and call._after_commit:
+            return False
+        if call.started is None:
+            rule, outcome = call._rule, call.outcome
+            if not (scope._would_succeed() if rule is None else rule(outcome or _FINE)):
+                return False
+        try:
+            handle = Retrying(self, self._encoded(call))
+        except ArgumentError:
+            return False
+        return _hand_over(self, handle.job(call), call)
+
+    def collect(self, call: DeferredCall) -> None:
+        """Note a call of `queue()`, which is in its unit by now."""
+        self._collect(call)
+
+    # -- before the response ------------------------------------------------
+
+    def securing(self, scope: DeferScope) -> Secured | None:
+        """Begin to write what must be written before the response (F2).
+
+        None: there is nothing to write. From here on late ones are written at once.
+        """
+        scope._secured = True
+        calls, scope._durables = scope._durables, None
+        ok = scope._would_succeed()
+        wanted = [call for call in calls or () if self._may_be_needed(call, ok)]
+        if not wanted:
+            return None
+        handles = [cast("Retrying", call._handle) for call in wanted]
+        jobs = [handle.job(call) for handle, call in zip(handles, wanted, strict=True)]
+        return Secured(self, handles, self.line.put(jobs, self._hold()))
+
+    def secure(self, scope: DeferScope) -> None:
+        """Write what must be written before the response; blocks.
+
+        Raises:
+            QueueError: the engine failed, and the request must.
+        """
+        secured = self.securing(scope)
+        if secured is not None:
+            secured.ticket.wait()
+            secured.settle()
+
+    def _may_be_needed(self, call: DeferredCall, ok: bool) -> bool:
+        if call.state != "pending" or call._committed is False:
+            return False
+        handle = cast("Retrying", call._handle)
+        if handle.token is not None or getattr(handle, "written_by", None) is not None:
+            return False
+        return ok or call._rule is not None
+
+    def _hold(self) -> float:
+        return self.line.lease if self.queue.can.leases else 0.0
+
+    def _watch(self, handle: Retrying) -> None:
+        if handle.token and self.queue.can.leases:
+            self.line.watch(handle.token, runs=False)
+
+    def release(self, token: str) -> None:
+        """Let others have a job that waits for its unit here."""
+        self.line.do(lambda: self.leasing.release([token]))
+
+    # -- the process --------------------------------------------------------
+
+    def flush(self, deadline: float) -> None:
+        """Wait until the engine knows all that it was to be told."""
+        self.line.flush(deadline)
+
+    def forked(self) -> None:
+        """Begin anew in a forked child: the parent's jobs are the parent's (D8)."""
+        self.line = Line(self.queue, self.line.lease)
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._serving = False
+        self._workers = []
+        forked: Callable[[], None] | None = getattr(self.queue, "forked", None)
+        if forked is not None:
+            forked()
+
+    def serve(self, work: Callable[[Carrier, threading.Event], None]) -> None:
+        """Have threads of this process work on the queue, if the engine allows it."""
+        count = in_force().queue_threads
+        if self._serving or not self.queue.can.embedded or not count:
+            return
+        from postlude._threads import start_thread  # noqa: PLC0415 - few processes do
+
+        with self._lock:
+            if self._serving:
+                return
+            self._serving = True
+            self._workers.append(
+                start_thread(lambda: work(self, self._stop), "postlude-worker")
+            )
+
+    def end(self) -> None:
+        """Begin no more jobs."""
+        self._stop.set()
+
+    def stop(self, deadline: float) -> None:
+        """Wait for the jobs that run, and until the engine knows of all."""
+        for worker in self._workers if self._stop.is_set() else ():
+            worker.join(max(0.0, deadline - monotonic()))
+        self.flush(deadline)
+
+
+class Secured:
+    """Calls that are being written before their response."""
+
+    def __init__(
+        self, carrier: Carrier, handles: Sequence[Retrying], ticket: Ticket
+    ) -> None:
+        self._carrier = carrier
+        self._handles = handles
+        self.ticket = ticket
+
+    def settle(self) -> None:
+        """Take note of the engine's answer.
+
+        Raises:
+            QueueError: the engine failed, and the request must.
+        """
+        for handle, token in zip(self._handles, self.ticket.get(), strict=True):
+            handle.token = token
+            self._carrier._watch(handle)
+
+
+def _on_loop() -> bool:
+    import sys  # noqa: PLC0415 - only for late calls
+
+    module = sys.modules.get("asyncio.events")
+    return module is not None and module._get_running_loop() is not None
