@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from postlude import __version__
-from postlude.cli import _advice, _failures, _numbers, _rerun, _serving
+from postlude.cli import _advice, _failures, _numbers, _queue, _rerun, _serving
 
 _EPILOG = (
     "Exit codes: 0 fine; 1 something failed again, or was found; 2 the command or the "
@@ -38,6 +38,15 @@ app.add_typer(failures, name="failures")
 app.command(epilog=_EPILOG)(_numbers.stats)
 app.command(epilog=_EPILOG)(_advice.advise)
 app.command(epilog=_EPILOG)(_serving.dashboard)
+app.command(epilog=_EPILOG)(_queue.work)
+queue = typer.Typer(
+    help="The job engine behind `.retry()`, `.durable()` and `queue()`.",
+    epilog=_EPILOG,
+    no_args_is_help=True,
+)
+queue.command(epilog=_EPILOG)(_queue.status)
+queue.command(epilog=_EPILOG)(_queue.move)
+app.add_typer(queue, name="queue")
 
 
 def _version(wanted: bool) -> None:

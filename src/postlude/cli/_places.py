@@ -19,6 +19,8 @@ from postlude.cli._output import CommandError, Output, safe
 from postlude.exceptions import SettingsError
 from postlude.failures._opening import open_store
 from postlude.failures._retry import surround
+from postlude.queues import Queue, open_queue
+from postlude.queues._failed import WithFailedJobs
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -80,15 +82,16 @@ def opened(output: Output, where: str | None, app: str | None) -> FailureStore:
     Raises:
         SettingsError: none is named, or none of that name can be.
     """
-    if os.getcwd() not in sys.path:  # noqa: PTH109 - as it stands in sys.path
-        sys.path.insert(0, os.getcwd())  # noqa: PTH109 - as above
-    if app:
-        load(app)
+    prepare(app)
     if where:
         output.where = f" --store {shlex.quote(where)}"
     place: object = where or output.given or settings().failures
     if place is None and Path(_HERE).exists():
         place = _HERE
+    if (queue := _with_failures(place)) is not None:
+        if place in {None, "memory"}:  # the engine's list outlives the processes
+            return WithFailedJobs(open_store("memory"), queue)
+        return WithFailedJobs(open_store(place, create=False), queue)
     if place is None:
         raise SettingsError(
             "No failure store is named. Usually the command was started in another "
@@ -103,6 +106,26 @@ def opened(output: Output, where: str | None, app: str | None) -> FailureStore:
             "keep its failures in a file: POSTLUDE_FAILURES=sqlite:///postlude.db."
         )
     return open_store(place, create=False)
+
+
+def _with_failures(place: object) -> Queue | None:
+    """Give the application's queue, if it keeps failed jobs that can be looked at."""
+    if isinstance(place, WithFailedJobs) or (where := settings().queue) is None:
+        return None
+    queue = open_queue(where)
+    return queue if queue.can.keeps_failures else None
+
+
+def prepare(app: str | None) -> None:
+    """Let modules of this folder be found, and import the application.
+
+    Raises:
+        SettingsError: there is none of that name.
+    """
+    if os.getcwd() not in sys.path:  # noqa: PTH109 - as it stands in sys.path
+        sys.path.insert(0, os.getcwd())  # noqa: PTH109 - as above
+    if app:
+        load(app)
 
 
 def load(app: str) -> None:

@@ -22,6 +22,7 @@ from postlude.cli._places import App, Json, Name, Since, State, Where, opened
 from postlude.cli._records import SHORT
 from postlude.exceptions import ArgumentError, RecordGoneError, StoreError
 from postlude.failures import FailureRecord, FailureStore, _retry
+from postlude.queues._failed import WithFailedJobs
 
 _FEW = 20
 """Calls whose good end gets a line of its own."""
@@ -30,6 +31,7 @@ _WORDS = {
     "failed": "failed again",
     "timed_out": "timed out",
     "lost": "lost",
+    "queued": "queued",
     "refused": "cannot be run again",
     "gone": "gone meanwhile",
     "ready": "would run",
@@ -78,6 +80,8 @@ def retry(  # noqa: PLR0913, PLR0917 - Typer makes options of parameters
 ) -> None:
     """Run calls again, here and now, one after another, oldest first.
 
+    Failed jobs of a queue go back to it, for one more run there.
+
     What ends well is forgotten. What fails again stays, with its new traceback and one
     attempt more. Exits with 1 if anything failed or could not be run.
     """
@@ -102,6 +106,8 @@ def _keep_quiet() -> None:
 
 
 def _run(store: FailureStore, record: FailureRecord) -> _Ended:
+    if isinstance(store, WithFailedJobs) and store.requeue(record):
+        return _Ended(record, "queued", None, None, record.attempt + 1)
     try:
         result = _retry.retry(record, store)
     except ArgumentError as exc:
@@ -263,7 +269,7 @@ class _Work:
             return _INTERRUPTED
         if self._error is not None:
             return 2
-        fine = all(ended.state in {"done", "ready"} for ended in self._ended)
+        fine = all(ended.state in {"done", "ready", "queued"} for ended in self._ended)
         return int(not fine)
 
 

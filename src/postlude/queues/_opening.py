@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 from postlude import _call, _process
 from postlude._settings import in_force
-from postlude.exceptions import SettingsError
+from postlude.exceptions import NO_QUEUE, NoQueueError, SettingsError
 from postlude.queues._carrier import Carrier
 from postlude.queues._working import work
 
@@ -89,6 +89,17 @@ def install(where: object) -> None:
         _process.forks.append(lambda: _with_carrier(lambda one: one.forked()))
     if _process.serving:
         _work_here()
+
+
+def carrier() -> Carrier:
+    """Give what hands calls of this process to its engine.
+
+    Raises:
+        NoQueueError: none is configured.
+    """
+    if isinstance(_call.carrier, Carrier):
+        return _call.carrier
+    raise NoQueueError(NO_QUEUE.format(option="work", name="this process"))
 
 
 def _with_carrier(do: Callable[[Carrier], object]) -> None:
