@@ -4,6 +4,8 @@ One file per engine; the setting `queue` names one by its address. An engine of 
 is an object with the methods of `Queue`, and of `Leasing` if it has leases.
 """
 
+from postlude._codec import Codec
+from postlude._codec import register as register_codec
 from postlude.queues._job import Job
 from postlude.queues._opening import open_queue
 from postlude.queues._queue import (
@@ -20,6 +22,7 @@ from postlude.queues._running import run
 
 __all__ = [
     "Capabilities",
+    "Codec",
     "Execute",
     "Job",
     "Lease",
@@ -29,5 +32,6 @@ __all__ = [
     "Transactional",
     "Verdict",
     "open_queue",
+    "register_codec",
     "run",
 ]
