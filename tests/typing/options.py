@@ -1,9 +1,9 @@
 """A2: options chain, keep the type, and take what they say."""
 
 from collections.abc import Callable
-from typing import Any, Literal, NoReturn, assert_type
+from typing import Any, Literal, assert_type
 
-from postlude import DeferredCall, Outcome, defer
+from postlude import DeferredCall, Outcome, current_call, defer, queue
 
 
 def nothing() -> None: ...
@@ -70,9 +70,10 @@ assert_type(call.args, tuple[Any, ...])
 assert_type(call.kwargs, dict[str, Any])
 
 
-def after_a_retry() -> None:
-    """What needs a queue never returns in this version, and checkers know it."""
-    assert_type(call.retry(3, backoff=2.0), NoReturn)
+assert_type(call.retry(3, backoff=2.0), DeferredCall)
+assert_type(call.retry(3, backoff=[1, 10, 60]).durable(), DeferredCall)
+assert_type(queue(print, "later", delay=5, key="one"), DeferredCall)
+assert_type(current_call(), DeferredCall | None)
 
 
 # -- what is wrong ------------------------------------------------------------
@@ -90,3 +91,5 @@ call.after_commit("yes")  # type: ignore[arg-type]  # pyright: ignore[reportArgu
 call.nammed("n")  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
 Outcome().ok = False  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
 call.state = "finished"  # type: ignore[assignment]  # pyright: ignore[reportAttributeAccessIssue]
+call.retry("3")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+call.retry(3, backoff="2")  # pyright: ignore[reportArgumentType]  # type: ignore[arg-type]
