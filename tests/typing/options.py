@@ -92,4 +92,4 @@ call.nammed("n")  # type: ignore[attr-defined]  # pyright: ignore[reportAttribut
 Outcome().ok = False  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
 call.state = "finished"  # type: ignore[assignment]  # pyright: ignore[reportAttributeAccessIssue]
 call.retry("3")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-call.retry(3, backoff="2")  # pyright: ignore[reportArgumentType]  # type: ignore[arg-type]
+call.retry(3, backoff="2")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
