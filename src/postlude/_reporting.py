@@ -25,6 +25,8 @@ _making = threading.Lock()
 _spec: object = None
 _writer: Writer | None = None
 """Writes for a store that may wait for something; none for memory."""
+_replaced: list[Writer] = []
+"""Writers of stores that other settings named; each writes what it has, and is gone."""
 look: State  # installed by postlude._process
 """How many calls are pending, which run since when, and which limits are met."""
 watchers: tuple[Callable[[DeferredCall], object], ...] = ()
@@ -84,10 +86,12 @@ def _choose(chosen: Settings) -> None:
         from postlude.failures._opening import open_store  # noqa: PLC0415 - few have one
 
         store = open_store(chosen.failures)
-    before, _writer, _spec, _store = _writer, None, chosen.failures, store
+    before, _spec, _store = _writer, chosen.failures, store
     if before is not None:
-        before.flush(_FLUSH)
-        before.store.close()
+        _instruments.uninstall(before)
+        _writer = None
+        before.close()
+        _replaced.append(before)
     if store is not None:
         watch(store)
 
@@ -105,6 +109,8 @@ def watch(store: FailureStore) -> None:
 
 def flush(timeout: float = 2.0) -> bool:
     """Wait until all records are in the store; False if they are not."""
+    while _replaced:
+        _replaced.pop().join(timeout)
     return _writer is None or _writer.flush(timeout)
 
 
@@ -115,11 +121,11 @@ def writes() -> bool:
 
 def forked() -> None:
     """Begin anew in a forked child: the parent writes its own records (D8)."""
+    _replaced.clear()
     if _writer is not None:
         watch(_writer.store)
 
 
-_FLUSH = 2.0
 STORE_FAILED = "the failure store failed; this failure is in the log only"
 when_loaded.append(_choose)
 

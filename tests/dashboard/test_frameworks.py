@@ -1,11 +1,11 @@
 """Mounted in real frameworks, in each one's own way."""
 
 import re
+import sys
+from pathlib import Path
 
-import django
 import pytest
 from desk import Visitor, chores, over_wsgi, record
-from django.conf import settings as django_settings
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from flask import Flask
@@ -17,6 +17,11 @@ from postlude import dashboard
 from postlude.failures import Batch
 from postlude.integrations import fastapi as fastapi_integration
 from postlude.integrations.flask import Postlude
+
+# Django is set up once per process, as its integration's tests want it.
+sys.path.insert(0, str(Path(__file__).parents[1] / "integrations/django/probes"))
+
+import in_process
 
 
 def may(_request):
@@ -70,14 +75,7 @@ def test_flask_mounts_it(store):
 
 def test_django_has_it_among_its_addresses(store):
     """`path()` takes it, sign-in and prefix are Django's, and forms pass its CSRF."""
-    if not django_settings.configured:
-        django_settings.configure(
-            ALLOWED_HOSTS=["*"],
-            DATABASES={},
-            ROOT_URLCONF=__name__,
-            SECRET_KEY="for tests only",  # noqa: S106 - it keeps nothing
-        )
-        django.setup()
+    in_process.configure()
     from django.http import HttpRequest  # noqa: PLC0415 - after the settings
     from django.middleware.csrf import CsrfViewMiddleware  # noqa: PLC0415 - as above
     from django.test import RequestFactory  # noqa: PLC0415 - as above

@@ -28,6 +28,8 @@ HERE = Path(__file__).parent
 # The waiting of the core's tests serves here too; importlib mode has no path to it.
 sys.path.insert(0, str(HERE.with_name("core")))
 sys.path.insert(0, str(HERE / "probes"))
+# The Django project is that of the integration's tests: it is set up once per process.
+sys.path.insert(0, str(HERE.with_name("integrations") / "django/probes"))
 
 from stage.waiting import PATIENCE, Listener  # noqa: E402 - the path is made above
 
@@ -115,24 +117,13 @@ def store(opener: Opener) -> Iterator[FailureStore]:
     made.close()
 
 
-@pytest.fixture(scope="session")
-def django_project(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Set Django up with the app, and make its tables in a file."""
-    import django  # noqa: PLC0415 - not every test needs it
-    from django.conf import settings  # noqa: PLC0415
-    from django.core.management import call_command  # noqa: PLC0415
-
-    if not settings.configured:
-        os.environ["DJANGO_SETTINGS_MODULE"] = "failures_project"
-        folder = tmp_path_factory.mktemp("django")
-        os.environ["FAILURES_DATABASE"] = str(folder / "db.sqlite3")
-        django.setup()
-    call_command("migrate", verbosity=0)
-
-
 @pytest.fixture
-def django_tables(django_project: None) -> Iterator[None]:
+def django_tables() -> Iterator[None]:
     """Give Django's tables, and empty them afterwards."""
+    import in_process  # noqa: PLC0415 - not every test needs Django
+
+    in_process.configure()
+    in_process.make_databases()
     from django.apps import apps  # noqa: PLC0415 - Django is set up by now
     from django.db import connections  # noqa: PLC0415
 

@@ -20,7 +20,17 @@ from postlude.transactions import django as gates
 
 HERE = Path(__file__).parent
 
-pytestmark = pytest.mark.usefixtures("django_tables")
+pytestmark = pytest.mark.usefixtures("pages")
+
+
+@pytest.fixture
+def pages(django_tables):
+    """Serve the admin, and a page that defers, as `failures_project` does."""
+    import failures_project  # noqa: PLC0415 - settings, of a project of their own
+
+    names = ("MIDDLEWARE", "ROOT_URLCONF", "STATIC_URL", "TEMPLATES")
+    with override_settings(**{name: getattr(failures_project, name) for name in names}):
+        yield
 
 
 @pytest.fixture

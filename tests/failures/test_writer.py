@@ -76,7 +76,8 @@ def writer(keeper, monkeypatch):
     keeper.error = None
     if keeper.gate is not None:
         keeper.gate.open()
-    made.close(PATIENCE)
+    made.close()
+    assert made.join(PATIENCE)
     assert keeper.closed.wait(PATIENCE)
 
 
@@ -201,7 +202,8 @@ def test_a_process_at_rest_is_left_alone(keeper, monkeypatch, record):
     while keeper.wrote.acquire(timeout=0.2):  # forty pulses without a write
         later += 1
     assert later <= 2  # what the last look added, and no more
-    writer.close(PATIENCE)
+    writer.close()
+    assert writer.join(PATIENCE)
 
 
 def test_what_runs_is_looked_at_while_it_runs(keeper, monkeypatch):
@@ -218,7 +220,8 @@ def test_what_runs_is_looked_at_while_it_runs(keeper, monkeypatch):
     assert process.limits["threads"] == 16.0
     beats = {t.label: t.count for t in keeper.tallies(0) if t.kind == "beat"}
     assert beats["threads"] == beats["all"] >= 2
-    writer.close(PATIENCE)
+    writer.close()
+    assert writer.join(PATIENCE)
 
 
 def test_the_writer_prunes_once_an_hour(writer, keeper, record, monkeypatch):
@@ -346,7 +349,8 @@ def test_a_look_that_fails_costs_no_record(keeper, record, monkeypatch):
     state[0] = at_rest()
     assert writer.flush(PATIENCE)
     assert keeper.count() == 1
-    writer.close(PATIENCE)
+    writer.close()
+    assert writer.join(PATIENCE)
 
 
 # -- nobody waits --------------------------------------------------------------
@@ -433,6 +437,33 @@ def test_another_store_takes_over(keeper, record):
         assert sum(isinstance(one, Writer) for one in _instruments.instruments) == 1
         old = {t.count for t in keeper.tallies(0) if t.kind == "ended"}
         assert old == {1}
+
+
+def test_another_store_does_not_wait_for_the_old_one(keeper):
+    """New settings are read at once, though the old store hangs; drain waits (D3)."""
+    keeper.gate = Gate()
+    with configured(keeper):
+        with DeferScope():
+            defer(fail)
+        assert keeper.inside.wait(PATIENCE)
+        with configured(Keeper()):  # on a loop, too
+            assert not keeper.closed.is_set()
+            keeper.gate.open()
+            drain()
+            assert keeper.closed.is_set()
+    assert keeper.count() == 1
+
+
+def test_a_replaced_store_that_refuses_is_told_of(keeper, logged):
+    """What the old store does not take is counted in the log, and not kept (E3)."""
+    keeper.error = OSError("down")
+    with configured(keeper):
+        with DeferScope():
+            defer(fail)
+        with configured(Keeper()):
+            assert keeper.closed.wait(PATIENCE)
+            drain()
+    assert any("1 failures were not kept" in text for text in logged.texts())
 
 
 def test_no_store_takes_over(keeper):

@@ -92,6 +92,7 @@ class Writer:
         self._complained = False
         self._good_since: float | None = None
         self._closed = False
+        self._gone = threading.Event()
         self._began = time.time()
         self._pruned = 0.0
         self._looked = 0.0
@@ -151,14 +152,31 @@ class Writer:
             )
         return self._has(wanted)
 
-    def close(self, timeout: float) -> None:
-        """Write what is there, and let go of the store; for good."""
-        self.flush(timeout)
+    def close(self) -> None:
+        """Have what is there written and the store closed; for good. Waits for nothing.
+
+        A store that refuses now is not asked again: another one has its place.
+        """
         self._closed = True
-        if self._thread is None:
-            self.store.close()
+        if not self._start():
+            self._write_here(self._came)
+            self._let_go()
         self._hurry.set()
-        self._wake.set()  # the thread closes what it has opened
+
+    def join(self, timeout: float) -> bool:
+        """Wait, after `close`, until the store is closed; False if it is not."""
+        return self._gone.wait(timeout)
+
+    def _let_go(self) -> None:
+        """Close the store, and say what it did not take."""
+        try:
+            self.store.close()
+        except BaseException as exc:  # noqa: BLE001 - a failing store hurts nobody (E3)
+            self._complain(exc)
+        if left := len(self._failures):
+            text = "%d failures were not kept: the store %r, which others replaced, refused them"
+            say(logging.ERROR, text, left, self.store)
+        self._gone.set()
 
     def _has(self, wanted: _Numbers) -> bool:
         """Tell whether all up to *wanted* has been written."""
@@ -188,18 +206,21 @@ class Writer:
 
     def _run(self) -> None:
         pause = _PAUSE
-        while not self._closed:
+        while True:
             self._wake.wait(_PULSE if self._busy or self._complained else _REST)
             self._wake.clear()
             self._hurry.clear()
+            closed = self._closed  # before the turn: it takes all that came until then
             good = self._take_turn()
+            if closed and not (good and self._failures):
+                break
             pause = _PAUSE if good else min(pause * 2, _LONGEST)
             if not good:
                 self._wake.set()
-            elif len(self._failures) >= _BATCH:
+            elif closed or len(self._failures) >= _BATCH:
                 continue
             self._hurry.wait(pause)
-        self.store.close()
+        self._let_go()
 
     def _write_here(self, wanted: _Numbers) -> bool:
         while not self._has(wanted):

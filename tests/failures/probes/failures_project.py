@@ -2,6 +2,7 @@
 
 import os
 
+DATABASE = os.environ.get("FAILURES_DATABASE", ":memory:")
 SECRET_KEY = "-" * 50
 ALLOWED_HOSTS = ["*"]
 INSTALLED_APPS = [
@@ -36,11 +37,11 @@ STATIC_URL = "/static/"
 DATABASES = {
     "default": {
         "ENGINE": "django.db.backends.sqlite3",
-        "NAME": os.environ["FAILURES_DATABASE"],
+        "NAME": DATABASE,
     },
     "other": {
         "ENGINE": "django.db.backends.sqlite3",
-        "NAME": os.environ["FAILURES_DATABASE"] + ".other",
+        "NAME": DATABASE + ".other",
     },
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

@@ -10,13 +10,7 @@ from django.core.asgi import get_asgi_application
 from django.core.wsgi import get_wsgi_application
 from django.db import connections
 from django.test import AsyncClient, Client, RequestFactory
-from django.test.utils import (
-    override_settings,
-    setup_databases,
-    setup_test_environment,
-    teardown_databases,
-    teardown_test_environment,
-)
+from django.test.utils import override_settings
 from django.urls import re_path
 
 import postlude
@@ -32,15 +26,11 @@ in_process.configure()
 
 
 @pytest.fixture(scope="session", autouse=True)
-def databases(tmp_path_factory):
+def databases():
     """Make the tables, in a file and in memory."""
-    file = tmp_path_factory.mktemp("books") / "books.sqlite3"
-    connections["default"].settings_dict["TEST"]["NAME"] = str(file)
-    setup_test_environment()
-    made = setup_databases(verbosity=0, interactive=False)
+    in_process.make_databases()
     yield
-    teardown_databases(made, verbosity=0)
-    teardown_test_environment()
+    connections.close_all()
 
 
 class Pages:
