@@ -26,6 +26,8 @@ class Project:
         # Not the folder itself: finding it is the command's own business.
         path = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
         self.environment = os.environ | {"PYTHONPATH": os.pathsep.join(path)}
+        # The width of the terminal of whoever runs the tests; in a pipe there is none.
+        self.environment.pop("COLUMNS", None)
         for probe in PROBES.glob("*.py"):
             shutil.copy(probe, folder)
 

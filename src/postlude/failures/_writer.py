@@ -174,7 +174,7 @@ class Writer:
         except BaseException as exc:  # noqa: BLE001 - a failing store hurts nobody (E3)
             self._complain(exc)
         if left := len(self._failures):
-            text = "%d failures were not kept: the store %r, which others replaced, refused them"
+            text = "%d failures were not kept: the replaced store %r refused them"
             say(logging.ERROR, text, left, self.store)
         self._gone.set()
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from postlude.failures import _forks
 from postlude.failures._store import Tally
 
+__all__ = ["MemoryFailureStore"]
+
 if TYPE_CHECKING:
     from postlude.failures._record import FailureRecord
     from postlude.failures._store import Batch, ProcessRecord
