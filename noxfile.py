@@ -1,6 +1,6 @@
 """Run the tests on every supported Python, with the oldest and the latest frameworks.
 
-`make test-all` is the way in: it builds the wheel first.
+`make test-all` is the way in: it builds the wheel first, and has all services answer.
 """
 
 import os
@@ -12,7 +12,8 @@ import nox
 
 PYTHONS = ("3.11", "3.12", "3.13")
 # The file of pins that each name stands for.
-FRAMEWORKS = {"latest": "requirements/test.txt", "oldest": "requirements/oldest.txt"}
+FRAMEWORKS = {"latest": "requirements/full.txt", "oldest": "requirements/oldest.txt"}
+INSTALLER = "build/env/build/bin/python"
 
 nox.needs_version = ">=2025.10.14"
 nox.options.default_venv_backend = "venv"
@@ -40,7 +41,8 @@ def find_in_pyenv(version: str) -> Path | None:
         return None
     found = Path(root, "versions").glob(f"{version}.*/bin/python{version}")
     working = [path for path in found if works(str(path), version)]
-    return max(working, key=lambda path: int(path.parts[-3].split(".")[2])).parent
+    working.sort(key=lambda path: int(path.parts[-3].split(".")[2]))
+    return working[-1].parent if working else None
 
 
 for wanted in PYTHONS:
@@ -50,13 +52,41 @@ for wanted in PYTHONS:
             os.environ["PATH"] = f"{folder}{os.pathsep}{os.environ['PATH']}"
 
 
-@nox.session(python=PYTHONS)
-@nox.parametrize("frameworks", list(FRAMEWORKS))
-def tests(session: nox.Session, frameworks: str) -> None:
-    """Run the tests against the wheel; what follows `--` goes to pytest."""
+def install(session: nox.Session, *what: str) -> None:
+    """Install with the pip that installs all environments of the Makefile."""
+    python = str(Path(session.bin, "python"))
+    session.run(
+        *(INSTALLER, "-m", "pip", "--python", python, "install", "--quiet"),
+        *("--disable-pip-version-check", "--no-input", "--no-compile", *what),
+        external=True,
+    )
+
+
+def install_wheel(session: nox.Session) -> None:
+    """Install the wheel that the Makefile has built."""
     wheels = [str(path) for path in Path("build/wheel").glob("*.whl")]
     if len(wheels) != 1:
         session.error("build/wheel holds no wheel to test. Run `make test-all`.")
-    session.install("--require-hashes", "-r", FRAMEWORKS[frameworks])
-    session.install("--no-index", "--no-deps", "--force-reinstall", *wheels)
+    install(session, "--no-index", "--no-deps", "--force-reinstall", *wheels)
+
+
+@nox.session(python=PYTHONS, venv_params=["--without-pip"])
+def core(session: nox.Session) -> None:
+    """Run the core's tests where no framework, server or library is installed."""
+    install(session, "--require-hashes", "-r", "requirements/core.txt")
+    install_wheel(session)
+    session.run(
+        *("python", "-m", "pytest", "tests/core", "tests/properties"),
+        # it is about the test clients of frameworks
+        "--ignore=tests/core/test_clients.py",
+        *session.posargs,
+    )
+
+
+@nox.session(python=PYTHONS, venv_params=["--without-pip"])
+@nox.parametrize("frameworks", list(FRAMEWORKS))
+def tests(session: nox.Session, frameworks: str) -> None:
+    """Run the tests against the wheel; what follows `--` goes to pytest."""
+    install(session, "--require-hashes", "-r", FRAMEWORKS[frameworks])
+    install_wheel(session)
     session.run("python", "-m", "pytest", *session.posargs)

@@ -20,7 +20,7 @@ from shop.settings import BadSettingError
 from shop.terminal import make_console
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-ALL = os.environ.get("TEST_DATABASES") == "all"
+ALL = os.environ.get("TEST_SERVICES") == "all"
 KINDS = {"sqlite": "SQLite"} | ({"postgresql": "PostgreSQL"} if ALL else {})
 QUICK = dict.fromkeys(("MAIL_MS", "EVENT_MS", "INVENTORY_MS", "CACHE_MS"), "10")
 

@@ -1,6 +1,6 @@
 """What the tests of failures share: stores of every kind, and a process as if new.
 
-SQLite is always there; `TEST_DATABASES=all` adds PostgreSQL and MariaDB, as in
+SQLite is always there; `TEST_SERVICES=all` adds PostgreSQL and MariaDB, as in
 `tests/transactions/conftest.py`, whose databases these are.
 """
 

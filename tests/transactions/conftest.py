@@ -1,6 +1,6 @@
 """What the tests of all transaction files share: databases, and nothing left behind.
 
-SQLite is always there. `TEST_DATABASES=all` adds PostgreSQL and MariaDB, found
+SQLite is always there. `TEST_SERVICES=all` adds PostgreSQL and MariaDB, found
 by the variables of their own clients: PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE,
 and MYSQL_HOST, MYSQL_TCP_PORT, MYSQL_USER, MYSQL_PWD.
 """
@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "core"))
 
 from stage.waiting import PATIENCE, Listener
 
-ALL = os.environ.get("TEST_DATABASES") == "all"
+ALL = os.environ.get("TEST_SERVICES") == "all"
 KINDS = ["sqlite", "postgresql", "mariadb"] if ALL else ["sqlite"]
 ASYNC_KINDS = [kind for kind in KINDS if kind != "mariadb"]  # no driver of it here
 
@@ -126,7 +126,7 @@ def _missing(server: str, where: str, variable: str, exc: Exception) -> str:
     return (
         f"No {server} answers at {where} ({exc}). Usually it is not running, or "
         f"elsewhere. Start it, set {variable} and its siblings, or run without "
-        "TEST_DATABASES=all."
+        "TEST_SERVICES=all."
     )
 
 

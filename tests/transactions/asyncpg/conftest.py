@@ -1,4 +1,4 @@
 import os
 
-if os.environ.get("TEST_DATABASES") != "all":
+if os.environ.get("TEST_SERVICES") != "all":
     collect_ignore_glob = ["test_servers_only*.py"]

@@ -1,4 +1,4 @@
-"""B3 and C2 with asyncpg on PostgreSQL. Collected with TEST_DATABASES=all."""
+"""B3 and C2 with asyncpg on PostgreSQL. Collected with TEST_SERVICES=all."""
 
 import asyncio
 import gc

@@ -1,4 +1,4 @@
-"""B3 and C2 with psycopg 3 on PostgreSQL. Collected with TEST_DATABASES=all."""
+"""B3 and C2 with psycopg 3 on PostgreSQL. Collected with TEST_SERVICES=all."""
 
 import asyncio
 import threading

@@ -14,7 +14,7 @@ from orders import Base, Order, begin_for_real, make_engine
 
 from postlude.transactions import sqlalchemy as gates
 
-if os.environ.get("TEST_DATABASES") != "all":
+if os.environ.get("TEST_SERVICES") != "all":
     collect_ignore = ["test_servers_only.py"]
 
 

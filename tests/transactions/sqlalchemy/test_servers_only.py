@@ -1,4 +1,4 @@
-"""C2 with what only servers have. Collected with TEST_DATABASES=all."""
+"""C2 with what only servers have. Collected with TEST_SERVICES=all."""
 
 import threading
 
