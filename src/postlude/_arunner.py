@@ -19,7 +19,7 @@ from postlude.transactions._around import check_committed
 
 if TYPE_CHECKING:
     from postlude._call import DeferredCall
-    from postlude._types import Runner, Ticket
+    from postlude._types import Handle, Runner, Ticket
 
 # Measured: after the last `send`, uvloop needs one turn of the loop before the bytes
 # are written, daphne two; 1 ms is enough on every server, and lets the units that end
@@ -252,13 +252,9 @@ class LoopRunner:
         """
         error: BaseException | None = None
         handle = call._handle
-        if handle is not None and awaitable is None:
-            ticket = handle.beginning(call)
-            if ticket is not None:
-                await answer(ticket)
-            if not handle.begun(call, ticket):
-                self._done(scope, call, None)
-                return
+        if handle is not None and awaitable is None and not await _begun(call, handle):
+            self._done(scope, call, None)
+            return
         try:
             if call.exception is not None:  # its condition raised
                 raise call.exception
@@ -277,10 +273,7 @@ class LoopRunner:
         except BaseException as exc:  # noqa: BLE001 - D2
             error = exc
         if handle is not None and _runner.running.pop(call, None) is not None:
-            ticket = handle.ending(scope, call, error)
-            if ticket is not None and error is not None:
-                await answer(ticket)
-                handle.ended(scope, call, error, ticket)
+            await _end(scope, call, handle, error)
         self._done(scope, call, error)
         del scope, call, error  # as in _runner.execute()
 
@@ -435,6 +428,24 @@ def _refuse_to_block(loop: asyncio.AbstractEventLoop) -> None:
         return
     if here:
         raise RuntimeError(DRAIN_ON_LOOP)
+
+
+async def _begun(call: DeferredCall, handle: Handle) -> bool:
+    """Ask the queue that stands behind a call whether it runs here."""
+    ticket = handle.beginning(call)
+    if ticket is not None:
+        await answer(ticket)
+    return handle.begun(call, ticket)
+
+
+async def _end(
+    scope: DeferScope, call: DeferredCall, handle: Handle, error: BaseException | None
+) -> None:
+    """Tell the queue that stands behind a call how it ended."""
+    ticket = handle.ending(scope, call, error)
+    if ticket is not None and error is not None:
+        await answer(ticket)
+        handle.ended(scope, call, error, ticket)
 
 
 async def answer(ticket: Ticket) -> None:

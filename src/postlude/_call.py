@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from contextvars import Context, ContextVar
 from types import CodeType, FunctionType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from postlude import _names
 from postlude._log import logger, say
@@ -329,14 +329,15 @@ class DeferredCall:
 def _pauses(backoff: object) -> float | tuple[float, ...]:
     """Understand the pauses between runs."""
     several = isinstance(backoff, (list, tuple))
-    values: Any = backoff if several else [backoff]
+    values = cast("Sequence[Any]", backoff if several else (backoff,))
     for value in values:
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not number or not 0 <= value < float("inf"):
             raise ValueError(BAD_BACKOFF.format(backoff=backoff))
     if not values:
         raise ValueError(BAD_BACKOFF.format(backoff=backoff))
-    return tuple(map(float, values)) if several else float(values[0])
+    pauses = tuple(map(float, values))
+    return pauses if several else pauses[0]
 
 
 def _always(_outcome: Outcome) -> bool:

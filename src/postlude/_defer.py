@@ -124,10 +124,12 @@ def queue(
 
     Args:
         fn: a function of a module; also async.
+        *args: its arguments, written down now.
         delay: seconds before which nobody begins it.
         key: while a job of this key is known, another of it is not taken.
         retries: further runs after the first, if it fails.
         backoff: seconds between runs, as in `.retry()`.
+        **kwargs: more of its arguments.
 
     Raises:
         TypeError: *fn* cannot be called, or has a parameter named like one of these.

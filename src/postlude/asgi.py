@@ -177,7 +177,7 @@ class Exchange(DeferScope):
             self._over = True
         return message
 
-    def send(self, message: Message) -> Awaitable[None]:  # noqa: C901, PLR0912 - a flat list of the protocol's messages
+    def send(self, message: Message) -> Awaitable[None]:  # noqa: C901, PLR0911, PLR0912 - a flat list of the protocol's messages
         """Pass a message on, and note when the last byte has been handed over (B1).
 
         Not a coroutine function: most messages need nothing after them.

@@ -143,9 +143,9 @@ NO_QUEUE = (
     "`pip install 'postlude[queue]'`."
 )
 NOT_IMPORTABLE = (
-    "{name} cannot be handed to a queue: {reason}. Usually it is a closure or a method. "
-    "Another process finds a function by its module and name: pass one that stands in "
-    "a module of yours, and what it needs as arguments."
+    "{name} cannot be handed to a queue: {reason}. Usually it is a closure or a "
+    "method. Another process finds a function by its module and name: pass one that "
+    "stands in a module of yours, and what it needs as arguments."
 )
 UNSUPPORTED = (
     "{option} was asked for {name}, and the queue {queue} cannot {what}. Usually the "
@@ -153,13 +153,13 @@ UNSUPPORTED = (
     "that can: docs/queues.md has a table."
 )
 BAD_RETRIES = (
-    ".retry() got {retries!r}, and it takes how many further runs there may be: a whole "
-    "number, 0 or more. Usually a number of seconds was meant. Use "
+    ".retry() got {retries!r}, and it takes how many further runs there may be: a "
+    "whole number, 0 or more. Usually a number of seconds was meant. Use "
     "`.retry(3, backoff=2.0)`."
 )
 BAD_BACKOFF = (
-    ".retry() got backoff={backoff!r}, and it takes seconds: a number, 0 or more, which "
-    "is doubled each time, or a list with the seconds before each run. Use "
+    ".retry() got backoff={backoff!r}, and it takes seconds: a number, 0 or more, "
+    "which is doubled each time, or a list with the seconds before each run. Use "
     "`.retry(3, backoff=2.0)` or `.retry(3, backoff=[1, 10, 60])`."
 )
 OPTION_NAMES = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
     from postlude.queues._queue import Leasing, Queue
 
 DURABLE_RETRIES = 3
-"""What `.durable()` and `queue()` allow without `.retry()`: a process that dies while it
-runs a call uses up one, so with none a call could be taken over by nobody."""
+"""What `.durable()` and `queue()` allow without `.retry()`: a process that dies while
+it runs a call uses up one, so with none a call could be taken over by nobody."""
 
 
 _FINE = Outcome()
@@ -121,7 +122,7 @@ class Carrier:
         """Write the arguments down as they are now (F3)."""
         fn, args, kwargs = call.fn, call.args, call.kwargs
         args, kwargs = _names.bound(fn, args, kwargs)
-        while hasattr(fn, "func"):  # a partial: its arguments are bound already
+        while isinstance(fn, partial):  # its arguments are bound already
             fn = fn.func
         if (reason := _importable.refusal(fn)) is not None:
             raise ArgumentError(NOT_IMPORTABLE.format(name=call.name, reason=reason))
@@ -136,7 +137,7 @@ class Carrier:
         return QueueOptionError(text)
 
     def _collect(self, call: DeferredCall) -> None:
-        """Note a call for the moment before the response, or write it if that is over."""
+        """Note a call for the moment before the response; if that is over, write it."""
         scope = call._scope
         if scope is None:  # it ran at once for want of a unit (A5)
             return

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Retrying:
-    """Behind `.retry()`: the first run is in process, and its failure is handed over."""
+    """Behind `.retry()`: the first run is in process, its failure is handed over."""
 
     retries = 0
     backoff: float | tuple[float, ...] = 0.0
@@ -41,7 +41,9 @@ class Retrying:
         self._record: FailureRecord | None = None
         self._pause = 0.0
 
-    def job(self, call: DeferredCall, *, attempt: int = 0, delay: float = 0.0) -> Job:
+    def job(
+        self, call: DeferredCall, /, *, attempt: int = 0, delay: float = 0.0
+    ) -> Job:
         """Give the call as a job, of which *attempt* runs are over."""
         scope = call._scope
         return Job(
@@ -61,11 +63,11 @@ class Retrying:
 
     # -- the begin ----------------------------------------------------------
 
-    def beginning(self, _call: DeferredCall) -> Ticket | None:
+    def beginning(self, _call: DeferredCall, /) -> Ticket | None:
         """Ask the engine for the call; None: nothing needs to be waited for."""
         return None
 
-    def begun(self, _call: DeferredCall, _ticket: Ticket | None) -> bool:
+    def begun(self, _call: DeferredCall, _ticket: Ticket | None, /) -> bool:
         """Tell whether the call runs here; if not, it has been settled."""
         return True
 
@@ -94,7 +96,7 @@ class Retrying:
     def ended(
         self, scope: DeferScope, call: DeferredCall, exc: BaseException, ticket: Ticket
     ) -> None:
-        """Settle a call that was to be handed over, now that the engine has answered."""
+        """Settle a call that was to be handed over: the engine has answered."""
         try:
             ticket.get()
         except QueueError as error:
@@ -122,21 +124,21 @@ class Retrying:
             exc_info=exc,
         )
 
-    def _next_pause(self, call: DeferredCall) -> float | None:
+    def _next_pause(self, call: DeferredCall, /) -> float | None:
         return self.job(call).pause(call.attempt)
 
-    def done(self, call: DeferredCall) -> None:
+    def done(self, _call: DeferredCall, /) -> None:
         """The call has run, or is not wanted any more."""
 
     def again(
-        self, call: DeferredCall, _record: FailureRecord, pause: float
+        self, call: DeferredCall, _record: FailureRecord, pause: float, /
     ) -> Ticket | None:
         """Have the call run again after *pause* seconds."""
         job = self.job(call, attempt=call.attempt, delay=pause)
         return self._carrier.line.put([job])
 
-    def failed(self, call: DeferredCall, record: FailureRecord | None) -> None:
-        """The last run failed; *record* is in the failure store."""
+    def failed(self, _call: DeferredCall, _record: FailureRecord | None, /) -> None:
+        """The last run failed; the record of it is in the failure store."""
 
     def _refused(self, call: DeferredCall, error: BaseException) -> None:
         text = "deferred call %s could not be handed to the queue %s: %s"
@@ -159,10 +161,10 @@ class Retrying:
             ticket.on_end(lambda: self.ended(scope, call, exc, ticket))
         return True
 
-    def dropped(self, call: DeferredCall) -> None:
+    def dropped(self, _call: DeferredCall, /) -> None:
         """See to a call that does not start."""
 
-    def lost(self, _scope: DeferScope, call: DeferredCall, *, ran: bool) -> bool:
+    def lost(self, _scope: DeferScope, call: DeferredCall, /, *, ran: bool) -> bool:
         """Hand over a call that this process cannot finish; blocks."""
         attempt = call.attempt if ran else 0
         if ran and attempt > self.retries:
@@ -184,20 +186,20 @@ def hand_over(carrier: Carrier, job: Job, call: DeferredCall) -> bool:
 class Leased(Retrying):
     """A job that runs here under a lease of the engine's."""
 
-    def done(self, call: DeferredCall) -> None:
+    def done(self, _call: DeferredCall, /) -> None:
         """Tell the engine, soon: nobody waits for it."""
         if self.token is not None:
             self._carrier.line.finish(self.token)
 
     def again(
-        self, call: DeferredCall, record: FailureRecord, pause: float
+        self, call: DeferredCall, record: FailureRecord, pause: float, /
     ) -> Ticket | None:
         """Have the engine give the job to whoever comes after *pause* seconds."""
         if self.token is None:
             return super().again(call, record, pause)
         return self._fails(record, pause)
 
-    def failed(self, call: DeferredCall, record: FailureRecord | None) -> None:
+    def failed(self, call: DeferredCall, record: FailureRecord | None, /) -> None:
         """Put the job among the engine's failed ones."""
         if self.token is None:
             return
@@ -218,7 +220,7 @@ class Leased(Retrying):
 
         return line.do(fail)
 
-    def lost(self, scope: DeferScope, call: DeferredCall, *, ran: bool) -> bool:
+    def lost(self, scope: DeferScope, call: DeferredCall, /, *, ran: bool) -> bool:
         """Leave it to its lease: another process takes it when that has ended."""
         if self.token is None:
             return super().lost(scope, call, ran=ran)
@@ -234,23 +236,25 @@ class Durable(Leased):
     written_by: object = None
     """The transaction that writes it, if one does."""
 
-    def beginning(self, call: DeferredCall) -> Ticket | None:
+    def beginning(self, call: DeferredCall, /) -> Ticket | None:
         """Write it now if that has not been done, and take it."""
         carrier = self._carrier
         written = self.ticket
 
         def begin() -> object:
-            if self.token is None:
+            token = self.token
+            if token is None:
                 if written is None:
                     job = self.job(call)
-                    self.token = carrier.queue.put([job], hold=carrier.line.lease)[0]
+                    token = carrier.queue.put([job], hold=carrier.line.lease)[0]
                 else:
-                    self.token = written.get()[0]
-            return carrier.leasing.begin(self.token, carrier.line.lease)
+                    token = written.get()[0]
+                self.token = token
+            return carrier.leasing.begin(token, carrier.line.lease)
 
         return carrier.line.do(begin)
 
-    def begun(self, call: DeferredCall, ticket: Ticket | None) -> bool:
+    def begun(self, call: DeferredCall, ticket: Ticket | None, /) -> bool:
         """Run it, unless another process has it; also if the engine is gone now."""
         assert ticket is not None  # noqa: S101 - given by beginning()
         try:
@@ -267,7 +271,7 @@ class Durable(Leased):
         self._carrier.line.watch(lease.token, runs=True)
         return True
 
-    def dropped(self, call: DeferredCall) -> None:
+    def dropped(self, call: DeferredCall, /) -> None:
         """Take it out again."""
         self.done(call)
 
@@ -275,17 +279,18 @@ class Durable(Leased):
 class Remote(Retrying):
     """A call that a worker runs: `queue()`, or `.durable()` without leases."""
 
-    def beginning(self, call: DeferredCall) -> Ticket | None:
+    def beginning(self, call: DeferredCall, /) -> Ticket | None:
         """Write it if that has not been done, and let the workers have it."""
         carrier = self._carrier
-        if self.token is None:
+        token = self.token
+        if token is None:
             return self.ticket or carrier.line.put([self.job(call)])
-        if self.token and carrier.queue.can.leases:
-            carrier.line.unwatch(self.token)
-            return carrier.line.do(lambda: carrier.leasing.release([self.token or ""]))
+        if token and carrier.queue.can.leases:
+            carrier.line.unwatch(token)
+            return carrier.line.do(lambda: carrier.leasing.release([token]))
         return None
 
-    def begun(self, call: DeferredCall, ticket: Ticket | None) -> bool:
+    def begun(self, call: DeferredCall, ticket: Ticket | None, /) -> bool:
         """Settle it: it is the queue's now."""
         try:
             if ticket is not None:
@@ -296,15 +301,15 @@ class Remote(Retrying):
         _hand(call)
         return False
 
-    def _next_pause(self, _call: DeferredCall) -> float | None:
+    def _next_pause(self, _call: DeferredCall, /) -> float | None:
         return None  # it never ran here: what failed is the queue
 
-    def dropped(self, call: DeferredCall) -> None:
+    def dropped(self, _call: DeferredCall, /) -> None:
         """Take it out again, where that can be done."""
         if self.token and self._carrier.queue.can.leases:
             self._carrier.line.finish(self.token)
 
-    def lost(self, scope: DeferScope, call: DeferredCall, *, ran: bool) -> bool:
+    def lost(self, scope: DeferScope, call: DeferredCall, /, *, ran: bool) -> bool:
         """Let the workers have it."""
         if self.token is None:
             return super().lost(scope, call, ran=ran)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
@@ -180,14 +181,12 @@ class Line:
         for hold in dict.fromkeys(put.hold for put in puts):
             group = [put for put in puts if put.hold == hold]
             jobs = [job for put in group for job in put.jobs]
-            whole = Ticket(lambda jobs=jobs, hold=hold: self.queue.put(jobs, hold=hold))
-            _attempt(whole, cast("Callable[[], Any]", whole.work))
+            whole = _Put(jobs, hold)
+            _attempt(whole, partial(self.queue.put, jobs, hold=hold))
             if whole.error is not None and len(group) > 1:
                 # One of them may be to blame; the others shall not pay for it.
                 for put in group:
-                    _attempt(
-                        put, lambda put=put: self.queue.put(put.jobs, hold=put.hold)
-                    )
+                    _attempt(put, partial(self.queue.put, put.jobs, hold=hold))
                 continue
             tokens = iter(whole.result or ())
             for put in group:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Capabilities(NamedTuple):
-    """What an engine guarantees. What it cannot is refused where it is asked for (F4)."""
+    """What an engine guarantees; what it cannot is refused at the call site (F4)."""
 
     at_least_once: bool
     """A job survives the death of whoever runs it. Without, `.durable()` is refused."""
@@ -135,7 +135,7 @@ class Leasing(Queue, Protocol):
     def extend(
         self, held: Sequence[str], running: Sequence[str], lease: float, /
     ) -> list[str]:
-        """Keep jobs for *lease* more seconds; gives the tokens of those that are gone."""
+        """Keep jobs for *lease* more seconds; gives the tokens of what is gone."""
         ...
 
     def release(self, tokens: Sequence[str], /) -> None:
@@ -147,7 +147,7 @@ class Leasing(Queue, Protocol):
         ...
 
     def fail(self, token: str, record: FailureRecord, pause: float | None, /) -> None:
-        """The run failed: have the next after *pause* seconds; None: it was the last."""
+        """The run failed: have another after *pause* seconds; None: it was the last."""
         ...
 
     def waiting(self) -> list[tuple[str, Job]]:

@@ -77,24 +77,26 @@ class _InEngine(Retrying):
         self._job = job
         self._unit = unit
 
-    def job(self, call: DeferredCall, *, attempt: int = 0, delay: float = 0.0) -> Job:
+    def job(
+        self, _call: DeferredCall, /, *, attempt: int = 0, delay: float = 0.0
+    ) -> Job:
         """Give the job as it is next."""
         return self._job._replace(attempt=attempt or self._job.attempt, delay=delay)
 
     def again(
-        self, call: DeferredCall, record: FailureRecord, pause: float
+        self, call: DeferredCall, record: FailureRecord, pause: float, /
     ) -> Ticket | None:
         """Say that the engine must run it again."""
         self.verdict = Verdict("again", pause, record)
         self._unit.failed(cast("BaseException", call.exception))
         return None
 
-    def failed(self, call: DeferredCall, record: FailureRecord | None) -> None:
+    def failed(self, call: DeferredCall, record: FailureRecord | None, /) -> None:
         """Say that it failed for good."""
         self.verdict = Verdict("failed", 0.0, record)
         self._unit.failed(cast("BaseException", call.exception))
 
-    def lost(self, _scope: DeferScope, _call: DeferredCall, *, ran: bool) -> bool:
+    def lost(self, _scope: DeferScope, _call: DeferredCall, /, *, ran: bool) -> bool:
         """Leave it to the engine, which still has it."""
         del ran
         return True
@@ -109,7 +111,9 @@ class _UnderLease(Leased):
         self._job = lease.job
         self._unit = unit
 
-    def job(self, call: DeferredCall, *, attempt: int = 0, delay: float = 0.0) -> Job:
+    def job(
+        self, _call: DeferredCall, /, *, attempt: int = 0, delay: float = 0.0
+    ) -> Job:
         """Give the job as it is next."""
         return self._job._replace(attempt=attempt or self._job.attempt, delay=delay)
 
@@ -136,8 +140,8 @@ def run(message: Job | str | bytes, runs: int) -> Verdict:
     handle = _InEngine(None, job, unit)
     attempt = job.attempt + runs + 1
     if attempt > job.retries + 1:
-        exc = ArgumentError(DIED.format(name=job.name, runs=attempt - 1))
-        return Verdict("failed", 0.0, refuse(job, exc))
+        died = ArgumentError(DIED.format(name=job.name, runs=attempt - 1))
+        return Verdict("failed", 0.0, refuse(job, died, attempt=attempt - 1))
     _run(job, attempt, unit, handle)
     return handle.verdict
 

@@ -7,17 +7,20 @@ has no call for: a job put on hold, a batch of leases extended, a job forgotten.
 
 The file must lie on a local disk: SQLite's locks do not hold on network drives.
 """
+# Unhinged's own types leave open what its dicts hold.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false
 
 from __future__ import annotations
 
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from threading import Event
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from unhinged.engine import EPOCH, Engine, EnginePool, UnhingedError, ts
 from unhinged.schema import table
@@ -192,7 +195,10 @@ class SQLiteQueue:
     ) -> list[str]:
         """Keep jobs for *lease* more seconds."""
         until = ts(datetime.now(UTC) + timedelta(seconds=_whole(lease)))
-        hold = f"update {_RUNS} set available_at = ? where run_id = ? and state = 'pending'"  # noqa: S608 - as above
+        hold = (
+            f"update {_RUNS} set available_at = ? where run_id = ? "  # noqa: S608 - as above
+            "and state = 'pending'"
+        )
         keep = (
             f"update {_RUNS} set claim_expires_at = ? where run_id = ? "  # noqa: S608 - as above
             "and state = 'running'"
@@ -324,7 +330,7 @@ class SQLiteQueue:
     # -- the file -----------------------------------------------------------
 
     @contextmanager
-    def _engine(self) -> Iterator[Engine]:
+    def _engine(self) -> Generator[Engine]:
         """Give this thread's engine; what it raises becomes a `QueueError`."""
         try:
             yield self._opened()
@@ -418,9 +424,10 @@ def _plain(record: FailureRecord) -> dict[str, object]:
     return {name: _shown(value) for name, value in record._asdict().items()}
 
 
-def _shown(value: object) -> object:
+def _shown(value: Any) -> object:
     if isinstance(value, dict):
-        return {str(key): str(each) for key, each in value.items()}
+        found = cast("dict[object, object]", value)
+        return {str(key): str(each) for key, each in found.items()}
     return value
 
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from django.http.response import HttpResponseBase
 
     from postlude._background import BackgroundRunner
+    from postlude._types import Carrier
 
 
 class PostludeMiddleware:
@@ -88,9 +89,7 @@ class PostludeMiddleware:
             response: HttpResponseBase = await self.get_response(request)
             _judged(unit, request, response)
             if _call.carrier is not None and isinstance(unit, Unit):
-                if (secured := _call.carrier.securing(unit)) is not None:
-                    await answer(secured.ticket)
-                    secured.settle()
+                await _secure(unit, _call.carrier)
         except BaseException as exc:
             _failed(unit, exc)
             raise
@@ -103,6 +102,14 @@ class PostludeMiddleware:
         unit = current.get()
         if unit is not None:
             unit._exception = exception
+
+
+async def _secure(unit: Unit, carrier: Carrier) -> None:
+    """Write what must survive this process before the response leaves (F2)."""
+    secured = carrier.securing(unit)
+    if secured is not None:
+        await answer(secured.ticket)
+        secured.settle()
 
 
 def _runner_of(request: HttpRequest) -> LoopRunner | BackgroundRunner:
