@@ -16,6 +16,7 @@ __all__ = [
     "RequestBoundWarning",
     "ScopeEndedError",
     "SettingsError",
+    "StatementError",
     "StoreError",
     "TooLateError",
     "UncommittedError",
@@ -68,6 +69,10 @@ class RecordGoneError(PostludeError, LookupError):
 
 class TooLateError(PostludeError, RuntimeError):
     """Raised when a deferred call changes a response that has left (B7)."""
+
+
+class StatementError(PostludeError, RuntimeError):
+    """Raised where a statement is to join a transaction that takes none (F2)."""
 
 
 class UncommittedError(PostludeError, RuntimeError):
@@ -176,6 +181,23 @@ UNCOMMITTED = (
     "so what it wrote would be lost. Usually it used the session of its request, whose "
     "own transaction is over. Open a session in the call, and commit it: "
     "`with Session.begin() as session:`."
+)
+STATEMENTS_UNSUPPORTED = (
+    "A statement was to run in the transaction on {database}, whose library gives "
+    "Postlude no way in. Only SQLAlchemy, Django and psycopg do. "
+    "Use one of these for the transaction, or an option that writes nothing in it."
+)
+STATEMENTS_TOO_LATE = (
+    "A statement was to run in the transaction on {database}, which takes none any "
+    "more: it has ended, or is prepared for the second phase of its commit. Usually an "
+    "option was set on a call long after defer(). Set it in the same expression: "
+    "`defer(fn).durable()`."
+)
+STATEMENTS_ELSEWHERE = (
+    "A statement was to run in the block of Django's on {database} that a call was "
+    "deferred in, and this is another one. Usually an option was set on the call after "
+    "an inner block had begun or ended. Set it in the same expression as defer(): "
+    "`defer(fn).durable()`."
 )
 DRAIN_ON_LOOP = (
     "drain() was called on an event loop that has calls to run, and would wait for "

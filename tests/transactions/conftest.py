@@ -23,9 +23,12 @@ import pytest
 import postlude
 from postlude import _background, _defer, _process, _reporting, _runner, _settings, wsgi
 
-# The waiting of the core's tests serves here too; importlib mode has no path to it.
+# The waiting of the core's tests serves here too, and the project of Django's: the
+# importlib mode has no path to them.
 sys.path.insert(0, str(Path(__file__).parents[1] / "core"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "integrations/django/probes"))
 
+import in_process
 from stage.waiting import PATIENCE, Listener
 
 ALL = os.environ.get("TEST_SERVICES") == "all"
@@ -183,6 +186,7 @@ def _units() -> list[postlude.DeferScope]:
 @pytest.fixture(scope="session", autouse=True)
 def _everything_installed():
     """Have every adapter at once: an ORM speaks for the driver that it stands on."""
+    in_process.configure()
     for name in (
         "asyncpg",
         "django",

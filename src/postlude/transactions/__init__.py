@@ -6,7 +6,17 @@ block around his own: `with postlude.transaction():`.
 """
 
 from postlude.transactions._around import begin, install_probe
+from postlude.transactions._execute import Execute, Identity, before_commit
 from postlude.transactions._gate import Gate
 from postlude.transactions._transaction import Transaction, transaction
 
-__all__ = ["Gate", "Transaction", "begin", "install_probe", "transaction"]
+__all__ = [
+    "Execute",
+    "Gate",
+    "Identity",
+    "Transaction",
+    "before_commit",
+    "begin",
+    "install_probe",
+    "transaction",
+]

@@ -6,9 +6,15 @@ from collections import deque
 from typing import TYPE_CHECKING, Literal
 
 from postlude._scope import DeferScope
+from postlude.exceptions import (
+    STATEMENTS_TOO_LATE,
+    STATEMENTS_UNSUPPORTED,
+    StatementError,
+)
 
 if TYPE_CHECKING:
     from postlude._call import DeferredCall
+    from postlude.transactions._execute import Callback, Execute
 
 ROLLED_BACK = "was rolled back"
 _orphans: deque[Gate] = deque()
@@ -29,17 +35,24 @@ class Gate:
 
     __slots__ = (
         "__weakref__",
+        "_callbacks",
         "_calls",
         "_inner",
         "began",
         "database",
         "outer",
+        "sealed",
         "state",
         "strand",
+        "supports_statements",
         "unit",
         "why",
         "wrote",
     )
+
+    executes_now = False
+    """Whether `before_commit()` calls back at once: the library tells nobody that it is
+    about to commit. A savepoint that is rolled back takes the statements along."""
 
     def __init__(self, database: str, outer: Gate | None = None) -> None:
         """Close a gate.
@@ -59,6 +72,12 @@ class Gate:
         self.strand: object = None
         """The task or thread that began it; see `around`."""
         self.began = 0.0
+        self.supports_statements: bool = outer is not None and outer.supports_statements
+        """Whether `before_commit()` can run statements inside this transaction."""
+        self.sealed = False
+        """Whether the transaction takes no statement any more: it is prepared."""
+        self._callbacks: list[tuple[Gate, Callback]] | None = None
+        """Of a whole transaction: whom to call before its commit, for which gate."""
         self._calls: list[DeferredCall] = []
         self._inner: list[Gate] = []
         if outer is not None:
@@ -114,6 +133,58 @@ class Gate:
         """
         if self.state == "closed":
             _orphans.append(self)
+
+    def before_commit(self, callback: Callback) -> None:
+        """Call *callback* once, right before COMMIT, with a way to run statements.
+
+        They run inside the whole transaction that this gate is of, on its connection
+        and in the thread that commits (under asyncio, *callback* is sync all the same).
+        What they raise comes out of the user's `commit()`, which then commits nothing.
+        A callback whose gate is dropped before is forgotten. A session with several
+        databases calls it once for each, before any of them commits.
+
+        Raises:
+            StatementError: the library lets nobody in (`supports_statements`), or the
+                transaction is over or prepared.
+        """
+        root = self.settled_in()
+        if root.state == "dropped":
+            return  # and so are the calls
+        if not root.supports_statements:
+            raise StatementError(STATEMENTS_UNSUPPORTED.format(database=self.database))
+        root = root.root
+        if root.sealed or root.state != "closed":
+            raise StatementError(STATEMENTS_TOO_LATE.format(database=self.database))
+        if root._callbacks is None:
+            root._callbacks = []
+        root._callbacks.append((self, callback))
+
+    def call_back(self, *executes: Execute) -> None:
+        """Call whom `before_commit()` noted, for adapters, right before a COMMIT.
+
+        Whoever raises is called again if somebody tries to commit once more.
+        """
+        while self._callbacks:
+            gate, callback = self._callbacks[0]
+            if gate.settled_in().state != "dropped":
+                for execute in executes:
+                    callback(execute)
+            del self._callbacks[0]
+
+    @property
+    def root(self) -> Gate:
+        """The gate of the whole transaction."""
+        gate = self
+        while gate.outer is not None:
+            gate = gate.outer
+        return gate
+
+    def settled_in(self) -> Gate:
+        """Give the gate that decides on this one: around it, if it was released."""
+        gate = self
+        while gate.state == "released" and gate.outer is not None:
+            gate = gate.outer
+        return gate
 
     def poll(self) -> None:
         """Look whether the transaction has ended, where nothing tells of it."""

@@ -61,6 +61,11 @@ class Stack:
         """The key of the innermost savepoint, else of the transaction."""
         return self._gates[-1][0] if self._gates else None
 
+    @property
+    def root(self) -> Gate | None:
+        """The gate of the transaction, if one is open."""
+        return self._gates[0][1] if self._gates else None
+
     def begin(self, database: str, key: object = None) -> None:
         """Note that a transaction has begun, in place of one that is left over."""
         self.end()

@@ -29,6 +29,7 @@ _CONTROL = re.compile(
     r")(?!\w|\s+PREPARED\b)",
     re.IGNORECASE | re.DOTALL,
 )
+_PARAMETER = re.compile(r"(?<![:\w\\]):(\w+)(?!:)")
 
 
 def writes(statement: str) -> bool:
@@ -47,3 +48,9 @@ def control(statement: str) -> tuple[str, str] | None:
     if said is None or said.lastgroup is None:
         return None
     return said.lastgroup, said[said.lastgroup].strip('"`[]')
+
+
+def pyformat(statement: str) -> str:
+    """Turn `:name` into `%(name)s`, where `sqlalchemy.text()` sees a parameter too."""
+    escaped = statement.replace("%", "%%")
+    return _PARAMETER.sub(r"%(\1)s", escaped).replace("\\:", ":")

@@ -31,14 +31,19 @@ from django.db.backends.signals import connection_created
 
 from postlude._log import logger
 from postlude._scope import DeferScope, current
+from postlude.exceptions import STATEMENTS_ELSEWHERE, StatementError
 from postlude.transactions._around import install_probe
+from postlude.transactions._execute import Execute
 from postlude.transactions._gate import Gate
 from postlude.transactions._stack import claim
+from postlude.transactions._statements import pyformat
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable
+    from collections.abc import Callable, Generator, Iterable, Mapping
 
     from django.db.backends.base.base import BaseDatabaseWrapper
+
+    from postlude.transactions._execute import Callback
 
 __all__ = ["install"]
 
@@ -55,7 +60,11 @@ def install() -> None:
 
     The middleware of `postlude.integrations.django` does it by itself. Commands,
     workers and scripts that have none say it once. Asking opens no connection.
+
+    Raises:
+        ImproperlyConfigured: Django has no settings yet.
     """
+    connections.settings  # noqa: B018 - raises here rather than at somebody's defer()
     connection_created.connect(_note_opened, dispatch_uid=__name__)
     install_probe(_gates)
 
@@ -84,7 +93,7 @@ def _gates() -> Generator[Gate]:
                 yield _rehearsal(connection, depth).gate()
         elif connection.closed_in_transaction:
             # Lost, and Django keeps no hooks of it: drop the call once it waits.
-            stake = _Stake(connection.alias, _Commit())
+            stake = _Stake(connection, _Commit())
             yield stake.gate
             del stake
         else:
@@ -166,6 +175,42 @@ def _forget(connection: ref[BaseDatabaseWrapper]) -> None:
 # -- a transaction ------------------------------------------------------------
 
 
+class _Open(Gate):
+    """The gate of a call deferred in a block, which takes statements at once."""
+
+    __slots__ = ("connection", "path")
+    executes_now = True
+
+    def __init__(self, connection: BaseDatabaseWrapper) -> None:
+        super().__init__(connection.alias)
+        self.supports_statements = True
+        self.connection = ref(connection)
+        self.path = list(connection.savepoint_ids)
+        """The savepoints around the gate, outermost first."""
+
+    def before_commit(self, callback: Callback) -> None:
+        """Call back now: Django tells nobody that it is about to commit.
+
+        Raises:
+            StatementError: this is not the block that the call was deferred in, which
+                its statements have to share the fate of.
+        """
+        connection = self.connection()
+        if (
+            connection is None
+            or not connection.in_atomic_block
+            or connection.savepoint_ids != self.path
+        ):
+            raise StatementError(STATEMENTS_ELSEWHERE.format(database=self.database))
+
+        def run(sql: str, params: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+            with connection.cursor() as cursor:
+                cursor.execute(pyformat(sql), params)
+                return [*map(tuple, cursor)] if cursor.description else []
+
+        callback(Execute(self.database, connection.vendor, run))
+
+
 def _gate(connection: BaseDatabaseWrapper) -> Gate:
     """Give the gate of calls deferred here; neighbours share one."""
     hooks: Any = connection.run_on_commit
@@ -176,7 +221,7 @@ def _gate(connection: BaseDatabaseWrapper) -> Gate:
         # To the front: a user's hook that raises costs those behind it, Django says.
         hooks.insert(0, hooks.pop())
     if commit.path != connection.savepoint_ids:
-        stake = _Stake(connection.alias, commit)
+        stake = _Stake(connection, commit)
         connection.on_commit(stake.kept, robust=True)
         commit.gates[stake.gate] = None
         commit.last = stake.gate
@@ -210,9 +255,9 @@ class _Stake:
 
     __slots__ = ("commit", "gate")
 
-    def __init__(self, alias: str, commit: _Commit) -> None:
+    def __init__(self, connection: BaseDatabaseWrapper, commit: _Commit) -> None:
         self.commit = commit
-        self.gate = Gate(alias)
+        self.gate = _Open(connection)
         self.gate.wrote = True  # rolled back is rolled back, whatever was done
 
     def kept(self) -> None:
@@ -302,15 +347,14 @@ class _Rehearsal:
                 gate.open()
 
 
-class _Rehearsed(Gate):
+class _Rehearsed(_Open):
     """The gate of a call deferred in a test."""
 
-    __slots__ = ("path", "rehearsal")
+    __slots__ = ("rehearsal",)
 
     def __init__(self, rehearsal: _Rehearsal) -> None:
-        super().__init__(rehearsal.connection.alias)
+        super().__init__(rehearsal.connection)
         self.rehearsal = rehearsal
-        self.path = list(rehearsal.connection.savepoint_ids)
 
     def poll(self) -> None:
         """Look where nothing tells; elsewhere the block may be just about to end."""

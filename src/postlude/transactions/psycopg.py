@@ -13,6 +13,9 @@ psycopg tells nobody, so public methods of it are wrapped. `Connection.wait()`, 
 which every exchange with the server goes, is where a transaction is seen to be open or
 over; the methods that end one only leave word of what they mean. Checked on 3.3.
 
+Statements before a commit (`Gate.before_commit`) run on the connection itself, those of
+an `AsyncConnection` on its own event loop.
+
 Not seen: savepoints as text, and functions that write inside a SELECT. For connections
 that are used directly: SQLAlchemy, Django and Tortoise have files of their own.
 """
@@ -25,15 +28,18 @@ from weakref import WeakKeyDictionary
 
 import psycopg
 from psycopg.pq import TransactionStatus
+from psycopg.rows import tuple_row
 from psycopg.sql import Composable
 
+from postlude.transactions._execute import Execute
 from postlude.transactions._stack import FAILED, Stack
-from postlude.transactions._statements import control, writes
+from postlude.transactions._statements import control, pyformat, writes
 from postlude.transactions._subclasses import wrap
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
+    from postlude.transactions._gate import Gate
     from postlude.transactions._subclasses import Wrapper
 
 __all__ = ["install"]
@@ -57,6 +63,9 @@ class _Known:
         """Note that a transaction is open; nobody has said yet how it will end."""
         info = connection.info
         self.stack.begin(f"postgresql://{info.host}:{info.port}/{info.dbname}")
+        root = self.stack.root
+        if root is not None:  # None: a layer above tells of this connection
+            root.supports_statements = True
         self.meant = "rollback"
         self.broken = False
 
@@ -81,21 +90,25 @@ def install() -> None:
     """
     wrap(psycopg.Connection, {"wait": _waiting})
     wrap(psycopg.AsyncConnection, {"wait": _awaiting})
-    for connection in (psycopg.Connection, psycopg.AsyncConnection):
+    for connection, committing in (
+        (psycopg.Connection, _committing),
+        (psycopg.AsyncConnection, _acommitting),
+    ):
         wrap(
             connection,
             {
-                "commit": _meaning("commit"),
+                "commit": committing("commit"),
                 "rollback": _meaning("rollback"),
-                "tpc_prepare": _meaning("prepare"),
-                "tpc_commit": _meaning("commit"),
+                "tpc_prepare": committing("prepare"),
+                "tpc_commit": committing("commit"),
                 "tpc_rollback": _meaning("rollback"),
                 "close": _closing,
             },
         )
+    wrap(psycopg.Cursor, {"execute": _executing_text})
+    wrap(psycopg.AsyncCursor, {"execute": _aexecuting_text})
     for cursor in (psycopg.Cursor, psycopg.AsyncCursor):
-        names = ("execute", "executemany", "stream", "copy")
-        wrap(cursor, dict.fromkeys(names, _executing))
+        wrap(cursor, dict.fromkeys(("executemany", "stream", "copy"), _executing))
     wrap(psycopg.Transaction, {"__enter__": _entering, "__exit__": _leaving})
     wrap(psycopg.AsyncTransaction, {"__aenter__": _aentering, "__aexit__": _aleaving})
     try:
@@ -167,17 +180,128 @@ def _meaning(what: str) -> Wrapper:
     return wrapper
 
 
+def _committing(what: str) -> Wrapper:
+    def wrapper(original: Callable[..., Any]) -> Callable[..., Any]:
+        def end(self: Any, *args: Any, **kwargs: Any) -> Any:
+            _call_back(self)
+            _mean(self, what)
+            return original(self, *args, **kwargs)
+
+        return end
+
+    return wrapper
+
+
+def _acommitting(what: str) -> Wrapper:
+    def wrapper(original: Callable[..., Any]) -> Callable[..., Any]:
+        async def end(self: Any, *args: Any, **kwargs: Any) -> Any:
+            await _acall_back(self)
+            _mean(self, what)
+            return await original(self, *args, **kwargs)
+
+        return end
+
+    return wrapper
+
+
+def _mean(connection: Any, what: str) -> None:
+    known = _known(connection)
+    known.meant = what
+    root = known.stack.root
+    if root is not None and what == "prepare":
+        root.sealed = True
+
+
 def _executing(original: Callable[..., Any]) -> Callable[..., Any]:
     def execute(self: Any, query: Any, *args: Any, **kwargs: Any) -> Any:
-        known = _known(self.connection)
-        text = _text_of(query, self.connection)
-        step = control(text)
-        if step is not None and step[0] in ("commit", "rollback"):
-            known.meant = step[0]
-        known.wrote = writes(text)
+        _note(self.connection, _text_of(query, self.connection))
         return original(self, query, *args, **kwargs)
 
     return execute
+
+
+def _executing_text(original: Callable[..., Any]) -> Callable[..., Any]:
+    def execute(self: Any, query: Any, *args: Any, **kwargs: Any) -> Any:
+        connection = self.connection
+        text = _text_of(query, connection)
+        if _commits(connection, text):
+            _call_back(connection)
+        _note(connection, text)
+        return original(self, query, *args, **kwargs)
+
+    return execute
+
+
+def _aexecuting_text(original: Callable[..., Any]) -> Callable[..., Any]:
+    async def execute(self: Any, query: Any, *args: Any, **kwargs: Any) -> Any:
+        connection = self.connection
+        text = _text_of(query, connection)
+        if _commits(connection, text):
+            await _acall_back(connection)
+        _note(connection, text)
+        return await original(self, query, *args, **kwargs)
+
+    return execute
+
+
+def _note(connection: Any, text: str) -> None:
+    known = _known(connection)
+    step = control(text)
+    if step is not None and step[0] in ("commit", "rollback"):
+        known.meant = step[0]
+    known.wrote = writes(text)
+
+
+def _commits(connection: Any, text: str) -> bool:
+    """Tell whether a statement commits, and somebody is to be called before."""
+    root = _known(connection).stack.root
+    if root is None or not root._callbacks:
+        return False
+    step = control(text)
+    return step is not None and step[0] == "commit"
+
+
+# -- before a commit --------------------------------------------------------
+#
+# If a statement fails the transaction goes on, and whoever commits it meets it again.
+
+
+def _called_back(connection: Any) -> Gate | None:
+    """Give the transaction's gate if somebody is to be called before its commit."""
+    root = _known(connection).stack.root
+    if root is None or not root._callbacks:
+        return None
+    root.wrote = True  # not to be taken for one that only read if that is all of it
+    return root
+
+
+def _call_back(connection: Any) -> None:
+    root = _called_back(connection)
+    if root is not None:
+
+        def run(sql: str, params: Mapping[str, object]) -> list[tuple[Any, ...]]:
+            # Not the connection's own kind of cursor: it may want other parameters.
+            with psycopg.Cursor(connection, row_factory=tuple_row) as cursor:
+                cursor.execute(pyformat(sql).encode(), params)
+                return cursor.fetchall() if cursor.description else []
+
+        root.call_back(Execute(root.database, "postgresql", run))
+
+
+async def _acall_back(connection: Any) -> None:
+    root = _called_back(connection)
+    if root is not None:
+        from postlude.transactions._bridge import in_thread  # noqa: PLC0415 - asyncio
+
+        async def run(sql: str, params: Mapping[str, object]) -> list[tuple[Any, ...]]:
+            cursor = psycopg.AsyncCursor(connection, row_factory=tuple_row)
+            async with cursor:
+                await cursor.execute(pyformat(sql).encode(), params)
+                return await cursor.fetchall() if cursor.description else []
+
+        await in_thread(
+            lambda run: root.call_back(Execute(root.database, "postgresql", run)), run
+        )
 
 
 def _closing(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -221,22 +345,42 @@ def _aentering(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def _leaving(original: Callable[..., Any]) -> Callable[..., Any]:
     def __exit__(self: Any, kind: Any, exc: Any, traceback: Any) -> Any:  # noqa: N807 - Python's name
+        failure = None
+        if _commits_block(self, exc):
+            try:
+                _call_back(self.connection)
+            except BaseException as raised:  # noqa: BLE001 - raised below
+                failure = exc = raised
+                kind, traceback = type(raised), raised.__traceback__
         _leave(self, exc)
         try:
-            return original(self, kind, exc, traceback)
+            result = original(self, kind, exc, traceback)
         finally:
             _left(self)
+        if failure is not None:
+            raise failure
+        return result
 
     return __exit__
 
 
 def _aleaving(original: Callable[..., Any]) -> Callable[..., Any]:
     async def __aexit__(self: Any, kind: Any, exc: Any, traceback: Any) -> Any:  # noqa: N807 - Python's name
+        failure = None
+        if _commits_block(self, exc):
+            try:
+                await _acall_back(self.connection)
+            except BaseException as raised:  # noqa: BLE001 - raised below
+                failure = exc = raised
+                kind, traceback = type(raised), raised.__traceback__
         _leave(self, exc)
         try:
-            return await original(self, kind, exc, traceback)
+            result = await original(self, kind, exc, traceback)
         finally:
             _left(self)
+        if failure is not None:
+            raise failure
+        return result
 
     return __aexit__
 
@@ -256,11 +400,16 @@ def _entered(block: Any, inside: bool) -> None:
         known.begin(block.connection)
 
 
+def _commits_block(block: Any, exc: BaseException | None) -> bool:
+    if id(block) in _known(block.connection).stack:  # a mere savepoint
+        return False
+    return exc is None and not block.force_rollback
+
+
 def _leave(block: Any, exc: BaseException | None) -> None:
     known = _known(block.connection)
-    if id(block) not in known.stack:  # not a savepoint: the transaction itself
-        commits = exc is None and not block.force_rollback
-        known.meant = "commit" if commits else "rollback"
+    if id(block) not in known.stack:
+        known.meant = "commit" if _commits_block(block, exc) else "rollback"
 
 
 def _left(block: Any) -> None:

@@ -4,11 +4,12 @@ import threading
 
 import pytest
 from orders import Order, call, make_engine
-from sqlalchemy import insert, select
+from sqlalchemy import create_engine, event, insert, select
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from postlude import DeferScope, defer
+from postlude import DeferScope, StatementError, defer
+from postlude.transactions import before_commit
 
 servers = pytest.mark.parametrize("database", ["postgresql", "mariadb"], indirect=True)
 
@@ -124,3 +125,79 @@ def test_two_phases_of_a_connection(engine):
         lost = defer(call)
         transaction.rollback()
     assert (kept.state, lost.reason) == ("done", "rollback")
+
+
+# -- statements before a commit -------------------------------------------------
+
+
+@servers
+def test_statements_come_before_the_first_phase(engine, stored):
+    """A prepared transaction takes none; so later is an error (F2, F4)."""
+    add = "INSERT INTO orders (name) VALUES (:name)"
+    with DeferScope(), Session(engine, twophase=True) as session:
+        session.add(Order(name="theirs"))
+        deferred = defer(call)
+        gates = deferred._gates
+        before_commit(deferred, lambda execute: execute(add, {"name": "ours"}))
+        if not can_prepare(engine):
+            with pytest.raises(SQLAlchemyError):
+                session.commit()
+            return
+        session.prepare()
+        for gate in gates:
+            with pytest.raises(StatementError, match="second phase"):
+                gate.before_commit(print)
+        session.commit()
+    assert stored(engine) == ["ours", "theirs"]
+
+
+@servers
+def test_statements_in_two_phases_of_a_connection(engine, stored):
+    """The same without a session (F2, F4)."""
+    with DeferScope(), engine.connect() as connection:
+        if not can_prepare(engine):
+            return
+        transaction = connection.begin_twophase()
+        write(connection, "theirs")
+        deferred = defer(call)
+        gates = deferred._gates
+        before_commit(deferred, write_ours)
+        transaction.prepare()
+        for gate in gates:
+            with pytest.raises(StatementError, match="second phase"):
+                gate.before_commit(print)
+        transaction.commit()
+    assert stored(engine) == ["ours", "theirs"]
+
+
+def write_ours(execute):
+    """Add an order in the name of Postlude."""
+    execute("INSERT INTO orders (name) VALUES (:name)", {"name": "ours"})
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+def test_the_identity_of_a_database(engine, database):
+    """Asked once for each name; the same by another address, unlike another's (F2)."""
+    found = []
+    asked = []
+
+    @event.listens_for(engine, "before_cursor_execute")
+    def count(_connection, _cursor, statement, *_rest):
+        asked.append("pg_postmaster_start_time" in statement)
+
+    elsewhere = create_engine(engine.url.set(host="localhost"))
+    postgres = create_engine(engine.url.set(database="postgres"))
+    for one in (engine, engine, elsewhere, postgres):
+        with DeferScope(), one.begin():
+            before_commit(defer(call), lambda execute: found.append(execute.identity()))
+    with DeferScope(), engine.begin():
+        before_commit(
+            defer(call), lambda execute: found.append(execute.identity(fresh=True))
+        )
+    elsewhere.dispose()
+    postgres.dispose()
+    assert found[0] == found[1] == found[2] == found[4]
+    assert found[0].database == database.name
+    assert found[0].oid != found[3].oid
+    assert found[0].started == found[3].started
+    assert asked.count(True) == 2

@@ -61,6 +61,7 @@ def _connected(
     """Tie the session to the connection's transaction, its own or one it joins."""
     of_session, of_connection = note_of(transaction), innermost(connection)
     if of_session is not None:
+        of_session.connections += (connection,)
         if session.bind is None:
             of_session.gate.database = name_of(connection.engine)
         if of_connection is not None:
@@ -89,6 +90,7 @@ def _rolled_back(session: Session) -> None:
 def _ended(_session: Session, transaction: SessionTransaction) -> None:
     note = note_of(transaction)
     if note is not None:
+        note.connections = ()
         note.end()
 
 

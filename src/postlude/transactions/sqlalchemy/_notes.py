@@ -22,12 +22,14 @@ UNFINISHED = "was never committed"
 class Note:
     """What is known of a transaction or savepoint, of a connection or a session."""
 
-    __slots__ = ("failed", "gate", "lost", "session")
+    __slots__ = ("connections", "failed", "gate", "lost", "session")
 
     def __init__(self, gate: Gate) -> None:
         self.gate = gate
         self.session: Gate | None = None
         """The gate of the session that works in this transaction of a connection."""
+        self.connections: tuple[Connection, ...] = ()
+        """Those on which a session works in this transaction."""
         self.failed = False
         """Whether something failed in it, so that its commit may not be one."""
         self.lost = False
@@ -86,6 +88,7 @@ def begun(transaction: object, outer: object, database: str) -> None:
         gate = begin(database)
     else:
         gate = begin(database, around.gate)
+    gate.supports_statements = True
     _notes[ref(transaction, _notes.__delitem__)] = Note(gate)
 
 

@@ -5,6 +5,9 @@ declined one (sqlalchemy#4943). Nor does any tell a rollback from a close. And w
 `Session.close()` sends its first event, what was deleted or changed in it and never
 flushed has been forgotten.
 
+What is to run in a transaction before its commit goes there, too, and not into
+`Session`'s event "before_commit": that comes before the flush, and also for savepoints.
+
 So these public methods are wrapped. All roads lead through them: autobegin, sessions,
 `with` blocks, asyncio. `Connection._is_autocommit_isolation()` is the one private name
 in use.
@@ -12,14 +15,16 @@ in use.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any, TypeVar
 
-from sqlalchemy.engine import Connection, Transaction
+from sqlalchemy import text
+from sqlalchemy.engine import Connection, Transaction, TwoPhaseTransaction
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, SessionTransaction
 
+from postlude.transactions._execute import Execute
 from postlude.transactions._gate import ROLLED_BACK
 from postlude.transactions.sqlalchemy._notes import (
     Note,
@@ -41,6 +46,11 @@ def touch() -> None:
     endings.commit = _committing(endings.commit)
     endings.rollback = _rolling_back(endings.rollback)
     endings.close = _closing(endings.close)
+    phases: Any = TwoPhaseTransaction
+    phases.prepare = _preparing(phases.prepare)
+    sessions: Any = SessionTransaction
+    sessions.commit = _committing_session(sessions.commit)
+    sessions.prepare = _committing_session(sessions.prepare, seals=True)
     for name in ("close", "reset", "invalidate"):
         setattr(Session, name, _emptying(getattr(Session, name)))
 
@@ -66,6 +76,7 @@ def _committing(original: Callable[[Transaction], None]) -> Callable[..., None]:
         if note is None:
             original(self)
             return
+        _call_back(self, note)
         lost = _is_lost(self, note)
         try:
             original(self)
@@ -78,6 +89,63 @@ def _committing(original: Callable[[Transaction], None]) -> Callable[..., None]:
             note.gate.release()
 
     return commit
+
+
+def _preparing(original: Callable[..., None]) -> Callable[..., None]:
+    @wraps(original)
+    def prepare(self: TwoPhaseTransaction) -> None:
+        note = note_of(self)
+        if note is not None:
+            _call_back(self, note)
+            note.gate.sealed = True
+        original(self)
+
+    return prepare
+
+
+def _call_back(transaction: Transaction, note: Note) -> None:
+    """Run the statements of others before a COMMIT.
+
+    If one fails the transaction goes on, and whoever commits it meets them again.
+    """
+    if note.gate._callbacks:
+        note.write()  # not to be taken for one that only read if that is all of it
+        note.gate.call_back(_execute_on(transaction.connection))
+
+
+def _committing_session(
+    original: Callable[..., None], seals: bool = False
+) -> Callable[..., None]:
+    @wraps(original)
+    def commit(self: SessionTransaction, *args: Any, **kwargs: Any) -> None:
+        note = note_of(self)
+        if note is not None:
+            if note.gate._callbacks:
+                _call_back_session(self, note)
+            note.gate.sealed = seals
+        original(self, *args, **kwargs)
+
+    return commit
+
+
+def _call_back_session(transaction: SessionTransaction, note: Note) -> None:
+    """Run the statements of others before a commit; roll back as after a flush."""
+    session = transaction.session
+    try:
+        session.flush()  # first: their statements may refer to its rows
+        connections = note.connections or (session.connection(),)
+        note.gate.call_back(*map(_execute_on, connections))
+    except BaseException:
+        transaction.rollback()
+        raise
+
+
+def _execute_on(connection: Connection) -> Execute:
+    def run(sql: str, params: Mapping[str, object]) -> list[tuple[Any, ...]]:
+        result = connection.execute(text(sql), params)
+        return [tuple(row) for row in result] if result.returns_rows else []
+
+    return Execute(name_of(connection.engine), connection.dialect.name, run)
 
 
 def _is_lost(transaction: Transaction, note: Note) -> bool:
