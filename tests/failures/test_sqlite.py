@@ -192,7 +192,8 @@ def test_a_process_killed_while_it_writes_loses_nothing_it_was_told_of(script, f
             told = int(process.stdout.readline())
         time.sleep(0.0007 * moment)  # another moment of the batch each time
         process.send_signal(signal.SIGKILL)
-        rest = process.communicate()[0].split()
+        rest = process.stdout.read().split()  # what lies in its buffer, too
+        process.communicate()
         told = int(rest[-1]) if rest else told
         store = SQLiteFailureStore(file)
         batches = [record.id.partition("-")[0] for record in store.list()]
@@ -453,6 +454,28 @@ def test_many_processes_that_meet_a_damaged_file_make_one_new_one(script, file):
         assert sum(len(said) for _, said in told) == 1
         assert count(here) == 8 * 2 * 50
         assert len(list(here.parent.glob(f"{here.name}.damaged-*"))) == 1
+
+
+def test_a_file_replaced_while_it_is_opened_stays(file, record, monkeypatch):
+    """Who opened the damaged file does not take the new one for it (E3)."""
+    file.write_bytes(b"This is no database. " * 4_000)
+    other = SQLiteFailureStore(file)
+    store = SQLiteFailureStore(file)
+    connect = sqlite3.connect
+
+    def connect_late(*args, **options):
+        database = connect(*args, **options)
+        monkeypatch.setattr(sqlite3, "connect", connect)
+        other.write(Batch((record(),)))  # puts the damaged file aside meanwhile
+        return database
+
+    monkeypatch.setattr(sqlite3, "connect", connect_late)
+    store.write(Batch((record(),)))
+    other.close()
+    store.write(Batch((record(),)))
+    store.close()
+    assert count(file) == 3
+    assert len(list(file.parent.glob("*.damaged-*"))) == 1
 
 
 def test_a_command_puts_no_file_aside(file):

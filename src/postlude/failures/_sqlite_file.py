@@ -169,16 +169,8 @@ class SQLiteFile:
                 "--store sqlite:///path/to/postlude.db."
             )
         self._check_writable()
-        mode = "rwc" if self._create else "rw"
-        database = sqlite3.connect(
-            f"{self.path.as_uri()}?mode={mode}",
-            uri=True,
-            timeout=_TURN,
-            isolation_level=None,
-            check_same_thread=False,
-        )
+        database = self._connect()
         try:
-            self._opened = self._identity()
             # NORMAL: what a killed process had committed is kept; only a power cut may
             # take the last commits, and never break the file.
             database.execute("PRAGMA journal_mode = WAL")
@@ -196,6 +188,27 @@ class SQLiteFile:
             )
             say(logging.WARNING, text, self.path)
         return database
+
+    def _connect(self) -> sqlite3.Connection:
+        """Connect to the file of that name, and know which one it is.
+
+        Another process may put the file aside just then, and what is connected to the
+        old one would be taken for the new one: whatever is written there is lost.
+        """
+        mode = "rwc" if self._create else "rw"
+        while True:
+            before = self._identity()
+            database = sqlite3.connect(
+                f"{self.path.as_uri()}?mode={mode}",
+                uri=True,
+                timeout=_TURN,
+                isolation_level=None,
+                check_same_thread=False,
+            )
+            self._opened = self._identity()
+            if self._opened == before:
+                return database
+            database.close()
 
     def _check_writable(self) -> None:
         """Leave a file alone that may only be read.
