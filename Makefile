@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .SECONDARY:
-.PHONY: help demo demo-rollback test test-services test-all typing lint bench wheel requirements clean
+.PHONY: help demo demo-rollback demo-webhook test test-services test-all typing lint bench wheel requirements clean
 
 ENV := build/env
 WHEEL := build/wheel/.built
@@ -27,6 +27,9 @@ demo: $(ENV)/demo/.postlude ## order in a shop with and without defer (FRAMEWORK
 
 demo-rollback: $(ENV)/demo/.postlude ## roll an order back under a 200, without and with gates (FRAMEWORK=..., DATABASES=sqlite)
 	@$(call until_ctrl_c,PYTHONPATH=examples $(ENV)/demo/bin/python -m shop.rollback)
+
+demo-webhook: $(ENV)/demo/.postlude ## lose webhooks without .retry(3), and none with it (ENGINE=sqlite|celery|procrastinate|..., ORDERS=n)
+	@$(call until_ctrl_c,PYTHONPATH=examples $(ENV)/demo/bin/python -m shop.webhook)
 
 test: $(ENV)/test/.postlude ## run the tests that need nothing but Python (ARGS="-k name" goes to pytest)
 	@REQUIRE_ALL_SERVERS=1 $(ENV)/test/bin/python -m pytest $(AT_ONCE) $(SHORT) $(ARGS)

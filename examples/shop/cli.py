@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from rich.console import Console
 
@@ -20,8 +20,12 @@ def main(
     arguments: list[str],
     run: Callable[[Settings, Console], int] = run,
     usage: str = HELP,
+    usual: Mapping[str, str] | None = None,
 ) -> int:
-    """Run the demo and return its exit status."""
+    """Run the demo and return its exit status.
+
+    `usual` has this demo's own defaults for variables of the environment.
+    """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A terminal without Unicode shows "?" rather than a traceback.
@@ -31,7 +35,7 @@ def main(
         return 0
     try:
         stop_on_signals()
-        return run(_settings(arguments), make_console())
+        return run(_settings(arguments, usual or {}), make_console())
     except BadSettingError as error:
         print(error, file=sys.stderr)
         return 2
@@ -43,7 +47,7 @@ def main(
         return stopped.status
 
 
-def _settings(arguments: list[str]) -> Settings:
+def _settings(arguments: list[str], usual: Mapping[str, str]) -> Settings:
     """Return the settings, all checked before anything is started."""
     if arguments:
         raise BadSettingError(
@@ -51,7 +55,8 @@ def _settings(arguments: list[str]) -> Settings:
             "its settings are environment variables, named in --help.",
             "ORDERS=5 make demo",
         )
-    settings = Settings.from_environment(os.environ)
+    told = {name: value for name, value in os.environ.items() if value}
+    settings = Settings.from_environment({**usual, **told})
     try:
         settings.report_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:

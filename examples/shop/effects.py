@@ -56,8 +56,12 @@ def send_mail(order: Order | Placed) -> None:
 
 def post_event(order: Order | Placed) -> None:
     """Post the event to analytics."""
-    event = {"event": "order_placed", "order": order.id, "total": order.total}
-    services().post("/events", json=event).raise_for_status()
+    services().post("/events", json=event_of(order)).raise_for_status()
+
+
+def event_of(order: Order | Placed) -> dict[str, object]:
+    """Say that an order was placed."""
+    return {"event": "order_placed", "order": order.id, "total": order.total}
 
 
 def put_lines(order: Order | Placed) -> None:

@@ -11,7 +11,7 @@ from functools import cache
 import httpx
 
 from shop.addresses import addresses
-from shop.effects import CACHE, EVENT, INVENTORY
+from shop.effects import CACHE, EVENT, INVENTORY, event_of
 from shop.journal import watched
 from shop.orders import find_order
 from shop.pages import page_of
@@ -27,8 +27,7 @@ def services() -> httpx.AsyncClient:
 async def record_event(order_id: int) -> None:
     """Tell analytics that an order was placed."""
     order = await to_thread(find_order, order_id)
-    event = {"event": "order_placed", "order": order.id, "total": order.total}
-    (await services().post("/events", json=event)).raise_for_status()
+    (await services().post("/events", json=event_of(order))).raise_for_status()
 
 
 @watched(INVENTORY)

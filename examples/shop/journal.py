@@ -75,21 +75,26 @@ def noted(step: str, order_id: int = 0) -> Iterator[Entry]:
         raise
     finally:
         entry.ended = time.monotonic()
-        _append(addresses().journal, entry)
+        append(addresses().journal, asdict(entry))
 
 
 def read(journal: Path) -> list[Entry]:
     """Return all complete entries so far."""
-    if not journal.exists():
+    return [Entry(**note) for note in notes(journal)]
+
+
+def notes(file: Path) -> list[dict[str, Any]]:
+    """Return all complete lines of a file that may not be there yet."""
+    if not file.exists():
         return []
-    whole, _, _ = journal.read_text("utf-8").rpartition("\n")
-    return [Entry(**json.loads(line)) for line in whole.splitlines()]
+    whole, _, _ = file.read_text("utf-8").rpartition("\n")
+    return [json.loads(line) for line in whole.splitlines()]
 
 
-def _append(journal: Path, entry: Entry) -> None:
+def append(file: Path, note: dict[str, Any]) -> None:
     """Add one line in a single write, so that lines of several threads never mix."""
-    line = json.dumps(asdict(entry)) + "\n"
-    descriptor = os.open(journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    line = json.dumps(note) + "\n"
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
         os.write(descriptor, line.encode())
     finally:

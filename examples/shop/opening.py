@@ -39,6 +39,8 @@ class Shop:
     services_port: int
     journal: Path
     server: Process
+    environment: Mapping[str, str]
+    """The server's own variables, for whoever else belongs to the shop."""
 
     def ledger(self) -> dict[str, Any]:
         """Return what the services have received."""
@@ -90,7 +92,7 @@ def open_shop(
         command = _server(f"{package}.{settings.framework}_app:app", settings, port)
         server = processes.start("server", command, environment)
         _await_answer(server, port, settings)
-        yield Shop(port, ports["http"], addresses.journal, server)
+        yield Shop(port, ports["http"], addresses.journal, server, environment)
 
 
 def _server(app: str, settings: Settings, port: int) -> list[str]:

@@ -27,7 +27,7 @@ class Posted:
     """One order that the shop has taken."""
 
     id: int
-    way: Way
+    way: str
     basket: Basket
     sent: float
     last_byte: float
@@ -54,7 +54,10 @@ def post_orders(shop: Shop, orders: int) -> Iterator[Posted]:
     """
     for number in range(orders + 1):
         for at, way in enumerate(WAYS):
-            yield _post(shop, way, basket(2 * number + at), counted=number > 0)
+            wanted = basket(2 * number + at)
+            # The customer looks at the page first, so the cache has an old one to drop.
+            orders_page(shop, wanted.email)
+            yield post(shop, way, wanted, counted=number > 0)
 
 
 def effects_seen(shop: Shop) -> int:
@@ -97,10 +100,12 @@ def orders_page(shop: Shop, email: str) -> list[int]:
     return numbers
 
 
-def _post(shop: Shop, way: Way, wanted: Basket, *, counted: bool) -> Posted:
-    """Post one order."""
-    # The customer looks at the page first, so the cache has an old one to drop.
-    orders_page(shop, wanted.email)
+def post(shop: Shop, way: str, wanted: Basket, *, counted: bool = True) -> Posted:
+    """Post one order.
+
+    Raises:
+        ShopError: when the shop does not take it.
+    """
     payload = {"name": wanted.name, "email": wanted.email, "lines": wanted.lines}
     answer = ask(shop, "POST", f"/{way}/orders", payload)
     receipt = json.loads(answer.body)

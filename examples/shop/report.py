@@ -28,9 +28,15 @@ def write(results: Results, directory: Path) -> Path:
     directory.mkdir(parents=True, exist_ok=True)
     page = directory / "report.html"
     page.write_text(render(results), "utf-8")
-    numbers = json.dumps(as_json(results), indent=2, ensure_ascii=False)
-    (directory / "report.json").write_text(numbers + "\n", "utf-8")
+    write_numbers(directory / "report.json", as_json(results))
     return page
+
+
+def write_numbers(path: Path, numbers: dict[str, Any]) -> Path:
+    """Write what was measured as JSON; return the path."""
+    text = json.dumps(numbers, indent=2, ensure_ascii=False)
+    path.write_text(text + "\n", "utf-8")
+    return path
 
 
 def as_json(results: Results) -> dict[str, Any]:

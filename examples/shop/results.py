@@ -172,13 +172,13 @@ def _picture(orders: list[Posted], steps: dict[int, dict[str, Entry]]) -> Pictur
     return Picture(order.id, 1000 * order.waited, spans)
 
 
-def versions_of(framework: str) -> dict[str, str]:
+def versions_of(framework: str, *others: str) -> dict[str, str]:
     """Return the versions of all that took part."""
     versions = {
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
     }
-    for package in ("postlude", *PACKAGES[framework], *PARTS):
+    for package in ("postlude", *PACKAGES[framework], *PARTS, *others):
         # uvloop and httptools do not exist everywhere; uvicorn then does without.
         with suppress(PackageNotFoundError):
             versions[package] = version(package)

@@ -23,7 +23,7 @@ from shop.posting import (
 from shop.results import Results, results
 from shop.settings import Settings
 from shop.signals import StoppedError
-from shop.terminal import introduce, make_progress, show
+from shop.terminal import introduce, make_progress, seconds_of, show
 from shop.wording import ms
 
 VISIT = """
@@ -66,7 +66,7 @@ def measure(settings: Settings, shop: Shop, console: Console) -> Results:
     # One order each way warms the shop up; it counts for "nothing lost" all the same.
     expected = 2 * (settings.orders + 1)
     posted: list[Posted] = []
-    with make_progress(console, settings) as progress:
+    with make_progress(console, seconds_of(settings)) as progress:
         orders = progress.add_task("orders", total=expected)
         effects = progress.add_task("side effects", total=expected * len(EFFECTS))
         for order in post_orders(shop, settings.orders):

@@ -87,14 +87,14 @@ class Settings:
         default = cls()
         return cls(
             framework=_framework(environ.get("FRAMEWORK") or default.framework),
-            orders=_number(environ, "ORDERS", default.orders, 1, 1000),
-            keep=bool(_number(environ, "KEEP", int(default.keep), 0, 1)),
-            port=_number(environ, "PORT", default.port, 0, 65535),
+            orders=number(environ, "ORDERS", default.orders, 1, 1000),
+            keep=bool(number(environ, "KEEP", int(default.keep), 0, 1)),
+            port=number(environ, "PORT", default.port, 0, 65535),
             report_dir=Path(environ.get("REPORT_DIR") or default.report_dir),
-            wait_s=_number(environ, "WAIT_S", default.wait_s, 1, 3600),
+            wait_s=number(environ, "WAIT_S", default.wait_s, 1, 3600),
             latencies=Latencies(
                 **{
-                    name: _number(environ, f"{name.upper()}_MS", usual, 0, 10_000)
+                    name: number(environ, f"{name.upper()}_MS", usual, 0, 10_000)
                     for name, usual in asdict(default.latencies).items()
                 }
             ),
@@ -130,7 +130,7 @@ def _framework(name: str) -> str:
     )
 
 
-def _number(
+def number(
     environ: Mapping[str, str], name: str, default: int, low: int, high: int
 ) -> int:
     """Return a whole number between two bounds."""

@@ -44,14 +44,21 @@ def introduce(console: Console, settings: Settings) -> None:
     )
 
 
-def make_progress(console: Console, settings: Settings) -> Progress:
-    """Return a progress display; where nobody watches, it is one line of text."""
+def seconds_of(settings: Settings) -> int:
+    """Say about how long the orders of `make demo` take."""
+    each_way = 2 * settings.latencies.own + settings.latencies.side_effects
+    return ceil(settings.orders * each_way / 1000) + STARTING
+
+
+def make_progress(console: Console, seconds: int, width: int = 18) -> Progress:
+    """Return a progress display; where nobody watches, it is one line of text.
+
+    `width` is that of what stands beside its bars.
+    """
     if not console.is_terminal:
-        each_way = 2 * settings.latencies.own + settings.latencies.side_effects
-        seconds = ceil(settings.orders * each_way / 1000) + STARTING
         console.print(f"Posting orders, about {seconds} s ...\n")
     return Progress(
-        "{task.description:<18}",
+        f"{{task.description:<{width}}}",
         BarColumn(bar_width=None),
         TaskProgressColumn(),
         TimeElapsedColumn(),
@@ -130,13 +137,19 @@ def _effects(results: Results) -> Table:
 def _conclude(console: Console, results: Results) -> None:
     """Say whether anything was lost."""
     if results.problems:
-        console.print(f"\n[bold red]Problems: {len(results.problems)}[/]")
-        for problem in results.problems[:PROBLEMS]:
-            console.print(f"  {problem}", markup=False)
-        if len(results.problems) > PROBLEMS:
-            console.print(f"  … and {len(results.problems) - PROBLEMS} more")
+        console.print()
+        show_problems(console, results.problems)
     else:
         console.print(
             f"\n[bold green]Nothing lost.[/] Each of {results.orders} orders has its "
             "mail (read and compared), its event, its stock taken and a fresh page."
         )
+
+
+def show_problems(console: Console, problems: list[str]) -> None:
+    """Say what is wrong, the first of it in words."""
+    console.print(f"[bold red]Problems: {len(problems)}[/]")
+    for problem in problems[:PROBLEMS]:
+        console.print(f"  {problem}", markup=False)
+    if len(problems) > PROBLEMS:
+        console.print(f"  … and {len(problems) - PROBLEMS} more")

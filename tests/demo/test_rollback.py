@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from shop import postgresql
 from shop.journal import EFFECTS
-from shop.rollback import postgresql
 from shop.rollback.arms import Ordered, problems
 from shop.rollback.databases import KINDS as DATABASES
 from shop.rollback.databases import SQLITE, open_databases, wanted

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from shop.rollback.postgresql import NoServerError, open_server
+from shop.postgresql import NoServerError, open_server
 from shop.settings import BadSettingError
 
 KINDS = ("sqlite", "postgresql")

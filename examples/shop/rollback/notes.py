@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from shop.addresses import addresses
+from shop.journal import append, notes
 
 
 def with_gates() -> bool:
@@ -36,8 +36,7 @@ class Drops(logging.Handler):
         call = getattr(record, "postlude_call", None)
         if call is not None and call.state == "dropped":
             drop = Drop(call.name, call.reason, call.rolled_back, call.site)
-            with drops_file(addresses().folder).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(asdict(drop)) + "\n")
+            append(drops_file(addresses().folder), asdict(drop))
 
 
 def note_drops() -> None:
@@ -54,8 +53,4 @@ def drops_file(folder: Path) -> Path:
 
 def read_drops(folder: Path) -> list[Drop]:
     """Return all complete entries so far."""
-    file = drops_file(folder)
-    if not file.exists():
-        return []
-    whole, _, _ = file.read_text("utf-8").rpartition("\n")
-    return [Drop(**json.loads(line)) for line in whole.splitlines()]
+    return [Drop(**note) for note in notes(drops_file(folder))]

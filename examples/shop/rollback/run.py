@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -12,11 +11,13 @@ from typing import Any
 
 from rich.console import Console
 
+from shop.report import write_numbers
 from shop.results import versions_of
 from shop.rollback.arms import Ordered, order_both, problems
 from shop.rollback.databases import KINDS, Databases, open_databases, wanted
-from shop.rollback.table import introduce, make_progress, show
+from shop.rollback.table import SECONDS, introduce, show
 from shop.settings import Settings
+from shop.terminal import make_progress
 
 USAGE = """\
 Posts orders whose transaction rolls back under a 200, and counts what follows.
@@ -56,7 +57,8 @@ def run(settings: Settings, console: Console) -> int:
     introduce(console, settings)
     with open_databases(named or KINDS, required=bool(named)) as databases:
         ordered: list[Ordered] = []
-        with make_progress(console, settings, len(databases.found)) as progress:
+        seconds = SECONDS * len(databases.found)
+        with make_progress(console, seconds, width=8) as progress:
             task = progress.add_task("orders", total=4 * len(databases.found))
             for database, gates in product(databases.found, (False, True)):
                 ordered += order_both(settings, database, gates)
@@ -80,7 +82,4 @@ def write(
         "problems": wrong,
         "orders": [asdict(order) for order in ordered],
     }
-    path = settings.report_dir / "rollback.json"
-    text = json.dumps(numbers, indent=2, ensure_ascii=False)
-    path.write_text(text + "\n", "utf-8")
-    return path
+    return write_numbers(settings.report_dir / "rollback.json", numbers)

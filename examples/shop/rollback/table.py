@@ -6,13 +6,13 @@ from itertools import groupby
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
 from shop.journal import EFFECTS
 from shop.rollback.arms import Ordered
 from shop.settings import Settings
+from shop.terminal import show_problems
 
 SECONDS = 8
 """What the four orders of a database take, with the latencies of the story."""
@@ -24,20 +24,6 @@ def introduce(console: Console, settings: Settings) -> None:
         f"\n[bold]A rollback under a 200: {settings.title}[/bold]\n"
         "An order defers four side effects and is answered with 200. Its voucher does "
         "not exist, so the database refuses the commit: there is no such order.\n"
-    )
-
-
-def make_progress(console: Console, settings: Settings, databases: int) -> Progress:
-    """Return a progress display; where nobody watches, it is one line of text."""
-    if not console.is_terminal:
-        console.print(f"Posting orders, about {SECONDS * databases} s ...\n")
-    return Progress(
-        "{task.description:<8}",
-        BarColumn(bar_width=None),
-        TaskProgressColumn(),
-        TimeElapsedColumn(),
-        console=console,
-        disable=not console.is_terminal,
     )
 
 
@@ -84,9 +70,7 @@ def _table(rows: list[Ordered]) -> Table:
 def _conclude(console: Console, ordered: list[Ordered], wrong: list[str]) -> None:
     """Say what this shows, or what is wrong."""
     if wrong:
-        console.print(f"[bold red]Problems: {len(wrong)}[/]")
-        for problem in wrong:
-            console.print(f"  {problem}", markup=False)
+        show_problems(console, wrong)
     else:
         console.print(
             f"[bold green]Without gates {len(EFFECTS)} side effects for an order that "

@@ -34,7 +34,7 @@ PLACES = (
 NAMED = ("PGHOST", "PGHOSTADDR", "PGPORT", "PGSERVICE", "PGUSER")
 """Whoever sets one of these means a certain server."""
 FIX = """install it (apt install postgresql, brew install postgresql@17), or name a
-       server: PGHOST=... PGUSER=... PGPASSWORD=... make demo-rollback"""
+       server: PGHOST=... PGUSER=... PGPASSWORD=... before the same command"""
 START_SECONDS = 30.0
 SUPERUSER = "postgres"
 
