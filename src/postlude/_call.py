@@ -213,6 +213,10 @@ class DeferredCall:
             self._gates is not None and self._committed is None and self._after_commit
         )
 
+    def awaited(self) -> str:
+        """Name the databases whose transactions the call waits for."""
+        return " and ".join(dict.fromkeys(gate.database for gate in self._gates or ()))
+
     def concurrently(self) -> DeferredCall:
         """Run together with the neighbours that say the same (D1).
 

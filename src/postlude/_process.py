@@ -277,7 +277,10 @@ def lose(scopes: list[DeferScope], why: str) -> None:
                 _reporting.lost(scope, call, f"{why}, while it ran")
         for call in scope.abandon():
             call.state = "lost"
-            _reporting.lost(scope, call, f"{why}, before it began")
+            end = "before it began"
+            if call.waits_for_commit():
+                end = f"and its transaction on {call.awaited()} had not ended"
+            _reporting.lost(scope, call, f"{why}, {end}")
         held.pop(scope, None)
 
 

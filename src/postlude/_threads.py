@@ -19,6 +19,7 @@ from postlude.transactions import _gate
 if TYPE_CHECKING:
     from postlude._call import DeferredCall
     from postlude._scope import DeferScope
+    from postlude.transactions._gate import Gate
 
 _monotonic = time.monotonic
 
@@ -260,18 +261,28 @@ def _look_at_waiting() -> None:
     limit = in_force().commit_wait
     now = _monotonic()
     for call, since in list(_scope.waiting.items()):
+        scope = call._scope
         if now - since < limit or any(
-            gate.unit is None or not gate.unit.ended for gate in call._gates or ()
+            _is_around(gate, scope) for gate in call._gates or ()
         ):
             continue
-        scope = call._scope
         if scope is not None and scope.lose(call):
-            databases = " and ".join(gate.database for gate in call._gates or ())
             why = (
-                f"its transaction on {databases} was neither committed nor rolled "
+                f"its transaction on {call.awaited()} was neither committed nor rolled "
                 f"back {limit:g} s after the end of its unit"
             )
             _reporting.lost(scope, call, why)
+
+
+def _is_around(gate: Gate, scope: DeferScope | None) -> bool:
+    """Tell whether a transaction is another's, who may be long at it.
+
+    A block has something around it. A request has not: what a library found there, and
+    told of no unit, is the request's own.
+    """
+    if gate.unit is None:
+        return scope is None or scope._entered
+    return not gate.unit.ended
 
 
 _threads: Threads | None = None

@@ -76,7 +76,7 @@ class StatementError(PostludeError, RuntimeError):
 
 
 class UncommittedError(PostludeError, RuntimeError):
-    """What a call failed with that left its own transaction open (C2)."""
+    """What a call failed with that did not commit what it wrote (C2)."""
 
 
 class PostludeWarning(UserWarning):
@@ -177,10 +177,10 @@ TOO_LATE = (
     "and defer only what the client does not see."
 )
 UNCOMMITTED = (
-    "A deferred call wrote to {database} and ended with that transaction still open, "
-    "so what it wrote would be lost. Usually it used the session of its request, whose "
-    "own transaction is over. Open a session in the call, and commit it: "
-    "`with Session.begin() as session:`."
+    "A deferred call wrote to {database} and did not commit, so what it wrote is lost. "
+    "Usually it used the session of its request, whose own transaction is over, or a "
+    "commit was forgotten. Open a session in the call, and commit it: "
+    "`with Session.begin() as session:`. If it is meant, say `rollback()`."
 )
 STATEMENTS_UNSUPPORTED = (
     "A statement was to run in the transaction on {database}, whose library gives "

@@ -18,8 +18,9 @@ from postlude import (
     failure_store,
     transaction,
 )
+from postlude import wsgi
 from postlude.asgi import PostludeMiddleware
-from postlude.transactions import begin
+from postlude.transactions import Gate, _around, begin
 
 PATIENCE = 10
 
@@ -425,6 +426,25 @@ def test_a_transaction_left_open_ends_in_a_record(ran, logged):
     assert ran == []
 
 
+def test_a_gate_of_a_probe_left_open_by_a_request_too(ran, logged, monkeypatch):
+    """A request has nothing around it, so it does not wait for ever (D7)."""
+    configure(commit_wait=0.05)
+    gates = [Gate("orders.db")]
+    monkeypatch.setattr(_around, "probes", (lambda: gates,))
+
+    def app(_environ, start_response):
+        calls.append(defer(ran).named("mail"))
+        start_response("200 OK", [("Content-Length", "0")])
+        return []
+
+    calls = []
+    environ = {"REQUEST_METHOD": "GET", "PATH_INFO": "/"}
+    for _ in wsgi.PostludeMiddleware(app)(environ, lambda *_: print):
+        pass
+    logged.wait_for("its transaction on orders.db was neither committed nor rolled")
+    assert calls[0].state == "lost"
+
+
 def test_a_block_waits_as_long_as_what_is_around_it(ran):
     """A transaction of somebody else is not forgotten: it is simply long (B3)."""
     configure(commit_wait=0.05)
@@ -438,14 +458,16 @@ def test_a_block_waits_as_long_as_what_is_around_it(ran):
     postlude.drain(PATIENCE)
 
 
-def test_the_end_of_the_process_records_it(ran):
+def test_the_end_of_the_process_records_it(ran, logged):
     """A drain's grace is the last chance of a commit (D7)."""
     with DeferScope():
         begin("db")
         call = defer(ran)
     postlude.drain(0)
     assert call.state == "lost"
-    assert [record.state for record in failure_store().list()] == ["lost"]
+    (record,) = failure_store().list()
+    assert record.state == "lost"
+    logged.wait_for("and its transaction on db had not ended")
 
 
 @pytest.mark.parametrize("wrote", [True, False])

@@ -4,7 +4,7 @@ import gc
 
 import pytest
 
-from postlude import DeferScope, defer
+from postlude import DeferScope, UncommittedError, defer
 from postlude.transactions._stack import Stack
 
 
@@ -91,3 +91,19 @@ def test_keys(stack):
     assert (stack.top, "a" in stack, bool(stack)) == ("a", True, True)
     stack.drop()
     assert not stack
+
+
+def test_a_call_whose_connection_is_given_back_fails():
+    """What it wrote was not committed: it would be lost in silence (S9)."""
+
+    def work(wrote):
+        stack = Stack()
+        stack.begin("db")
+        if wrote:
+            stack.wrote()
+        stack.end()
+
+    with DeferScope():
+        reads, writes = defer(work, False), defer(work, True)
+    assert (reads.state, writes.state) == ("done", "failed")
+    assert isinstance(writes.exception, UncommittedError)

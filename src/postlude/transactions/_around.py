@@ -127,12 +127,13 @@ def check_committed(scope: DeferScope, call: DeferredCall) -> None:
     """Look, where a call has just ended, whether what it wrote was committed.
 
     Raises:
-        UncommittedError: it left a transaction open in which it wrote.
+        UncommittedError: it left a transaction open in which it wrote, or closed it
+            with neither a commit nor a rollback.
     """
     strand = _strand()
     for gate in scope._gates or ():
         began = call.started is not None and gate.began >= call.started
-        if gate.wrote and began and gate.strand == strand:
+        if (gate.wrote or gate.given_up) and began and gate.strand == strand:
             raise UncommittedError(UNCOMMITTED.format(database=gate.database))
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from postlude.transactions._execute import Callback, Execute
 
 ROLLED_BACK = "was rolled back"
+GIVEN_BACK = "was never committed, and its connection was given back"
 _orphans: deque[Gate] = deque()
 
 
@@ -40,6 +41,7 @@ class Gate:
         "_inner",
         "began",
         "database",
+        "given_up",
         "outer",
         "sealed",
         "state",
@@ -68,6 +70,8 @@ class Gate:
         """How a dropped transaction ended, to go on "the transaction ..."."""
         self.wrote = False
         """Whether the transaction changed data, as far as its adapter can tell."""
+        self.given_up = False
+        """Whether it wrote and was closed without a word; see `check_committed()`."""
         self.unit: DeferScope | None = None
         self.strand: object = None
         """The task or thread that began it; see `around`."""
@@ -247,6 +251,8 @@ class Gate:
     def _leave(self) -> None:
         unit, self.unit = self.unit, None
         if unit is not None and unit._gates is not None:
+            if self.given_up and unit._ended:
+                return  # a call's own, it seems: check_committed() is to see it
             unit._gates.remove(self)
             if not (unit._gates or unit._entered):
                 unit._gates = None
@@ -260,6 +266,6 @@ def drop_orphans() -> None:
         except IndexError:  # another thread was quicker
             return
         if gate.wrote:
-            gate.drop("was never committed, and its connection was given back")
+            gate.drop(GIVEN_BACK)
         else:
             gate.open()  # it only read

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakSet, ref
 
 from postlude.transactions._around import begin
-from postlude.transactions._gate import ROLLED_BACK
+from postlude.transactions._gate import GIVEN_BACK, ROLLED_BACK
 
 if TYPE_CHECKING:
     from postlude.transactions._gate import Gate
@@ -113,7 +113,8 @@ class Stack:
         if not self._gates:
             return
         if self._note_writes().wrote:
-            self.drop("was never committed, and its connection was given back")
+            self._gates[0][1].given_up = True
+            self.drop(GIVEN_BACK)
         else:
             self.commit()
 

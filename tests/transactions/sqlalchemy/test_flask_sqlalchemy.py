@@ -5,7 +5,7 @@ from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import select
 
-from postlude import defer
+from postlude import UncommittedError, defer
 from postlude.integrations.flask import Postlude
 
 
@@ -44,6 +44,16 @@ def shop(database):
             raise RuntimeError
         return {}
 
+    @app.post("/later/<name>/<end>")
+    def create_later(name, end):
+        def write():
+            db.session.add(Order(name=name))
+            if end == "commit":
+                db.session.commit()
+
+        calls[name] = defer(write)
+        return {}
+
     @app.get("/orders")
     def read():
         stored()
@@ -71,6 +81,17 @@ def test_no_commit(shop, end):
     client, calls = shop
     assert client.post(f"/orders/a/{end}").status_code == 200
     assert calls["a"].reason == "rollback"
+
+
+@pytest.mark.parametrize("end", ["commit", "forgotten"])
+def test_what_a_call_writes_itself(shop, end, logged):
+    """Committed, or refused: the teardown after the call would throw it away (S9)."""
+    client, calls = shop
+    client.post(f"/later/a/{end}")
+    client.get("/orders")
+    assert calls["stored"] == (["a"] if end == "commit" else [])
+    failed = isinstance(calls["a"].exception, UncommittedError)
+    assert failed == (end == "forgotten")
 
 
 def test_reading(shop):

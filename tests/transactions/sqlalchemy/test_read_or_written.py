@@ -118,6 +118,26 @@ def test_a_call_that_does_not_commit_fails(sqlite_engine, way, logged):
         assert isinstance(deferred.exception, UncommittedError)
 
 
+@pytest.mark.parametrize("end", ["close", "rollback"])
+@pytest.mark.parametrize("way", WAYS)
+def test_a_call_that_closes_what_it_wrote(sqlite_engine, way, end, logged):
+    """That is a forgotten commit; a rollback is meant (S9)."""
+
+    def work():
+        session = Session(sqlite_engine)
+        way(session)
+        getattr(session, end)()
+
+    with Session(sqlite_engine) as session, session.begin():
+        session.add(Order(name="a"))
+    with DeferScope():
+        deferred = defer(work)
+    if end == "rollback":
+        assert deferred.state == "done"
+    else:
+        assert isinstance(deferred.exception, UncommittedError)
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_a_call_that_commits_is_fine(sqlite_engine, way, stored):
     """What it wrote is there (S9)."""

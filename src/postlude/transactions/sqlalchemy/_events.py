@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
@@ -61,7 +62,7 @@ def _connected(
     """Tie the session to the connection's transaction, its own or one it joins."""
     of_session, of_connection = note_of(transaction), innermost(connection)
     if of_session is not None:
-        of_session.connections += (connection,)
+        of_session.connections += (ref(connection),)
         if session.bind is None:
             of_session.gate.database = name_of(connection.engine)
         if of_connection is not None:
@@ -90,7 +91,6 @@ def _rolled_back(session: Session) -> None:
 def _ended(_session: Session, transaction: SessionTransaction) -> None:
     note = note_of(transaction)
     if note is not None:
-        note.connections = ()
         note.end()
 
 

@@ -28,8 +28,9 @@ class Note:
         self.gate = gate
         self.session: Gate | None = None
         """The gate of the session that works in this transaction of a connection."""
-        self.connections: tuple[Connection, ...] = ()
-        """Those on which a session works in this transaction."""
+        self.connections: tuple[ref[Connection], ...] = ()
+        """Those on which a session works in this transaction. They know the session,
+        which is to be collected if nobody else knows it."""
         self.failed = False
         """Whether something failed in it, so that its commit may not be one."""
         self.lost = False
@@ -60,6 +61,8 @@ class Note:
         if _wrote(self.gate):
             if self.gate.outer is not None:
                 self.gate.outer.wrote = True  # unless that commits, more was lost there
+            else:
+                self.gate.given_up = True
             self.drop(UNFINISHED)
         else:
             self.gate.release()

@@ -133,7 +133,8 @@ def _call_back_session(transaction: SessionTransaction, note: Note) -> None:
     session = transaction.session
     try:
         session.flush()  # first: their statements may refer to its rows
-        connections = note.connections or (session.connection(),)
+        used = [known for one in note.connections if (known := one()) is not None]
+        connections = used or [session.connection()]
         note.gate.call_back(*map(_execute_on, connections))
     except BaseException:
         transaction.rollback()
