@@ -9,19 +9,29 @@ from pathlib import Path
 import pytest
 
 import postlude
+
+# What several folders share lies above them; importlib mode has no path to it.
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from warm import WarmPython
+
 from postlude import _reporting, _settings, wsgi
 from postlude.failures import _attempt
 from postlude.failures.sqlite import SQLiteFailureStore
 
 PROBES = Path(__file__).parent / "probes"
 PATIENCE = 30
+PROGRAM = ("postlude.cli", "postlude.failures.sqlite", "rich.progress", "typer._adapters")
+"""What the command imports; where all is tested, it does so itself each time."""
+ALL = os.environ.get("TEST_SERVICES") == "all"
 
 
 class Project:
     """A folder with an application in it, and a shell that stands there."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, warm: WarmPython | None) -> None:
         self.folder = folder
+        self._warm = warm
         package = str(Path(postlude.__file__).parent.parent)
         # Not the folder itself: finding it is the command's own business.
         path = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -47,6 +57,10 @@ class Project:
 
     def run(self, *command: str, **environment: str) -> subprocess.CompletedProcess:
         """Run a Python program to its end."""
+        # Python reads its own variables when it starts.
+        if self._warm and not any(name.startswith("PYTHON") for name in environment):
+            together = self.environment | environment
+            return self._warm.run([*command], self.folder, together, PATIENCE)
         with self.start(*command, **environment) as process:
             try:
                 out, err = process.communicate(timeout=PATIENCE)
@@ -95,10 +109,21 @@ class Project:
         return file.read_text().splitlines() if file.exists() else []
 
 
+@pytest.fixture(scope="session")
+def warm() -> Iterator[WarmPython | None]:
+    """A Python that has imported what the command imports."""
+    if ALL:
+        yield None
+        return
+    warm = WarmPython(*PROGRAM)
+    yield warm
+    warm.close()
+
+
 @pytest.fixture
-def project(tmp_path: Path) -> Project:
+def project(tmp_path: Path, warm: WarmPython | None) -> Project:
     """A folder with an application in it."""
-    return Project(tmp_path)
+    return Project(tmp_path, warm)
 
 
 @pytest.fixture
