@@ -69,7 +69,7 @@ class LoopRunner:
         if _instruments.instruments:
             scope.last_byte = monotonic()
         calls = scope._calls
-        if not calls or scope._born != DeferScope.forks:
+        if not calls or scope._born != _scope.forks:
             return
         mine = [len(calls)]
         if held.setdefault(scope, mine) is not mine or (
@@ -229,8 +229,12 @@ class LoopRunner:
             _runner.running[call] = scope
             if _threads.unwatched():
                 _threads.threads().see()
-        run = self._run(scope, call, awaitable)
-        task = self.loop.create_task(run, context=call._context)
+        task = asyncio.Task(
+            self._run(scope, call, awaitable),
+            loop=self.loop,
+            name="postlude",  # a number would cost more
+            context=call._context,
+        )
         self._tasks[call] = task
         if call._plain and self.lifespans:
             return
@@ -243,7 +247,7 @@ class LoopRunner:
             self.loop.call_later(call._timeout, self._expire, scope, call)
         if call._timeout is not None or not self.lifespans:
             # A task that is cancelled before its first step never runs `_run`.
-            task.add_done_callback(lambda _task: self._done(scope, call, None))
+            task.add_done_callback(lambda _task: self._stopped(scope, call))
 
     async def _run(self, scope: DeferScope, call: DeferredCall, awaitable: Any) -> None:
         """Await one call; whatever it raises ends here (D2).
@@ -280,11 +284,8 @@ class LoopRunner:
     def _done(
         self, scope: DeferScope, call: DeferredCall, error: BaseException | None
     ) -> None:
-        task = self._tasks.pop(call, None)
-        if task is None:  # done before, or given up: somebody else holds the unit
-            return
-        if error is None and task.cancelled():  # before its first step
-            error = asyncio.CancelledError()
+        if self._tasks.pop(call, None) is None:
+            return  # done before, or given up: somebody else holds the unit
         if error is None and _runner.running.pop(call, None) is not None:
             call.state = "done"
             if _instruments.instruments:
@@ -297,6 +298,11 @@ class LoopRunner:
             return
         if scope._calls or not scope.put_down():
             self._step(scope)
+
+    def _stopped(self, scope: DeferScope, call: DeferredCall) -> None:
+        """See to a call whose task has ended, if it never got to its first step."""
+        if call in self._tasks:
+            self._done(scope, call, asyncio.CancelledError())
 
     def _next(self, scope: DeferScope) -> None:
         if scope.settled():

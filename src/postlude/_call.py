@@ -48,17 +48,17 @@ class DeferredCall:
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     is_async: bool
-    state: State = "pending"
+    state: State
     """Where the call is in its life; the last one is final (C5)."""
     reason: Reason | None = None
     """Why the call was dropped."""
-    exception: BaseException | None = None
+    exception: BaseException | None
     """What the call raised."""
     rolled_back: str | None = None
     """The database whose rollback the call was deferred in, if any (C2)."""
-    started: float | None = None
+    started: float | None
     """When the call began, on the clock of `time.monotonic`, in seconds."""
-    _scope: DeferScope | None = None
+    _scope: DeferScope | None
     _id: str | None = None
     attempt = 1
     """The how manieth run this is; more than 1 when it was run again from a record."""
@@ -98,6 +98,9 @@ class DeferredCall:
         self._plain = True
         self._code = code
         self._lasti = lasti
+        # Not class attributes: every call is asked for these, see DeferScope.
+        self.state = "pending"
+        self.exception = self.started = self._scope = None
 
     # `_plain` says that no option was set and no transaction is open: it is looked at
     # in place of all of them.

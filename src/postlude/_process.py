@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
-from postlude import _reporting, _runner, _threads
+from postlude import _reporting, _runner, _scope, _threads
 from postlude._scope import DeferScope, current, held, waiting
 from postlude._settings import in_force
 from postlude.instrumentation import _instruments
@@ -290,7 +290,7 @@ def _after_fork() -> None:
     serving = False
     _threads.forked()
     DeferScope._lock = threading.Lock()
-    DeferScope.forks += 1
+    _scope.forks += 1
     _process_lock = threading.Lock()
     _runner.running.clear()
     held.clear()

@@ -34,6 +34,8 @@ same request (A8)."""
 _LATE = 0.005
 """Seconds before a late call starts: its options are still being chained (A2)."""
 _ABSENT = object()
+surroundings: tuple[Around, ...] = ()
+"""What stands around every call of every unit that is made from now on (D4)."""
 interceptor: Interceptor | None = None
 block_runner: BlockRunner  # installed by postlude._background, which has a runner
 held: dict[DeferScope, list[int]] = {}
@@ -42,6 +44,11 @@ Whoever puts a unit in holds it: he alone hands out its calls."""
 waiting: dict[DeferredCall, float] = {}
 """The calls whose unit is over and whose transaction is not, and since when; on the
 clock of `time.monotonic`. postlude._threads looks after them."""
+
+
+forks = 0
+"""How often this process was forked off. A unit that is older than that is its
+parent's, and so are its calls (D8)."""
 
 
 look_after_waiting: Callable[[], object]  # installed by postlude._threads
@@ -73,39 +80,36 @@ class DeferScope:
     dicts give a thing to one thread only, so none of this needs a lock.
     """
 
-    # Class attributes are the state of a unit in which nothing happened yet: most
-    # requests defer nothing, and then no attribute but the adapter's own is ever set.
-    _ok: bool | None = None
+    # Class attributes are the state of a unit in which nothing happened yet. What every
+    # unit with calls is asked for is set in `__init__` all the same: CPython finds an
+    # attribute of the object at once, and searches for one of its class.
+    _ok: bool | None
     _names: dict[str, DeferredCall] | None = None
     _ended = False
     _entered = False
-    _outstanding = 0
+    _outstanding: int
     _outcome: Outcome | None = None
-    _exception: BaseException | None = None
+    _exception: BaseException | None
     _token: Token[DeferScope | None] | None = None
-    _around: tuple[Around, ...] = ()
-    _gates: list[Gate] | None = None
+    _around: tuple[Around, ...]
+    _gates: list[Gate] | None
     _aside: dict[DeferredCall, None] | None = None
     _outer: DeferScope | None = None
     _durables: list[DeferredCall] | None = None
     _secured = False
-    _finished: list[Callable[[], object]] | None = None
+    _finished: list[Callable[[], object]] | None
     runner: Runner | None = None
-    wake: Event | None = None
+    wake: Event | None
     route: str | None = None
     """Set by a framework that knows which of its routes the request took."""
-    stay = False
-    on_loop = False
+    stay: bool
+    on_loop: bool
     _counted = False
     _began = 0.0
     head_sent: float | None = None
     last_byte: float | None = None
     """When the response's head and its last byte were handed over, or a block ended, on
     the clock of `time.monotonic`; only noted where somebody watches."""
-
-    forks = 0
-    """How often this process was forked off. A unit that is older than that is its
-    parent's, and so are its calls (D8)."""
 
     # One lock for all units, for what is rare: names, groups and transactions. It is
     # held for a few instructions at a time and never while code of others runs.
@@ -114,7 +118,11 @@ class DeferScope:
     def __init__(self) -> None:
         """Make an open scope; enter it with `with` or `async with`."""
         self._calls: list[DeferredCall] = []
-        self._born = DeferScope.forks
+        self._born = forks
+        self._around = surroundings
+        self._exception = self._ok = self._gates = self._finished = self.wake = None
+        self.stay = self.on_loop = False
+        self._outstanding = 0
         self._began = monotonic()
 
     def __repr__(self) -> str:
@@ -277,7 +285,7 @@ class DeferScope:
         self._ended = True  # first: what is added from here on wakes the runner itself
         if _instruments.instruments:
             self.last_byte = monotonic()
-        if not self._calls or self._born != DeferScope.forks or not self.hold():
+        if not self._calls or self._born != forks or not self.hold():
             return False
         return interceptor is None or not self._intercepted()
 
@@ -322,7 +330,7 @@ class DeferScope:
     def rejoin(self, calls: list[DeferredCall]) -> None:
         """Line up again calls that were set aside: their transactions have ended."""
         aside = self._aside
-        if aside is None or self._born != DeferScope.forks:
+        if aside is None or self._born != forks:
             return
         for call in calls:
             if aside.pop(call, _ABSENT) is None:
@@ -361,11 +369,13 @@ class DeferScope:
             self._ok = self._succeeded()
         calls = self._calls
         while True:
-            try:
-                call = calls.pop(0)
-            except IndexError:
+            if not calls:
                 if self.put_down():
                     return None
+                continue
+            try:
+                call = calls.pop(0)
+            except IndexError:  # it was taken back just now
                 continue
             if call._plain and self._ok:
                 call.state = "running"

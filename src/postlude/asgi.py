@@ -6,7 +6,7 @@ import asyncio
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from postlude import _call, _process, _reporting
+from postlude import _call, _process, _reporting, _scope
 from postlude._arunner import LoopRunner, answer, runner_for
 from postlude._lifespan import Lifespan
 from postlude._log import logger
@@ -144,15 +144,18 @@ class PostludeMiddleware:
 class Exchange(DeferScope):
     """One HTTP request or WebSocket: the unit, and what its messages tell of it."""
 
-    _receiving = 0
-    _status: int | None = None
-    _gone: str | None = None
-
     def __init__(
         self, runner: LoopRunner, scope: ASGIScope, receive: Receive, send: Send
     ) -> None:
+        # What DeferScope.__init__ does, without the call of it.
         self._calls = []
-        self._born = DeferScope.forks
+        self._born = _scope.forks
+        self._around = _scope.surroundings
+        self._exception = self._ok = self._gates = self._finished = self.wake = None
+        self.stay = self.on_loop = False
+        self._outstanding = self._receiving = 0
+        self._status: int | None = None
+        self._gone: str | None = None
         self._ended = self._over = self._trailers = False
         self.runner = self._loop_runner = runner
         self._asgi: ASGIScope = scope

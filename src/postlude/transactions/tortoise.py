@@ -24,7 +24,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, ref
 
-from postlude._scope import DeferScope
+from postlude import _scope
 from postlude.transactions._gate import ROLLED_BACK
 from postlude.transactions._stack import FAILED, Stack, claim
 from postlude.transactions._statements import writes
@@ -64,8 +64,8 @@ def install() -> None:
         "execute_script": _executing,
     }
     wrap_subclasses(_client.TransactionalDBClient, wrappers)
-    if _outside not in DeferScope._around:
-        DeferScope._around += (_outside,)  # every unit's
+    if _outside not in _scope.surroundings:
+        _scope.surroundings += (_outside,)
 
 
 class _Outside:
