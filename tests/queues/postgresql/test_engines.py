@@ -273,7 +273,7 @@ def test_the_server_ends_a_connection(queue, address, make_job):
     queue.put([make_job(0)])
     with psycopg.connect(address.partition("+")[2], autocommit=True) as connection:
         connection.execute(
-            "select pg_terminate_backend(pid) from pg_stat_activity "
+            "select pg_terminate_backend(pid, 5000) from pg_stat_activity "
             "where application_name = 'postlude' and datname = current_database()"
         )
     assert queue.put([make_job(1)])
