@@ -82,7 +82,7 @@ def _observed(around: tuple[Around, ...], call: DeferredCall) -> object:
         call._observers = observers  # the call goes on elsewhere, in the same context
     else:
         observers.__exit__(None, None, None)
-        here.set(None)  # as above
+    here.set(None)  # as above
     return result
 
 

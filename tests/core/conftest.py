@@ -29,12 +29,15 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from stage import FORMS, PATIENCE, UNITS, Listener
 
+from postlude.instrumentation import _instruments
+
 
 @pytest.fixture(autouse=True)
 def _own_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Give each test a process as if new, and see that it leaves no call behind."""
     monkeypatch.setattr(wsgi, "_said", True)  # pytest leaves SIGTERM to the system
     monkeypatch.setattr(_reporting, "_store", None)
+    monkeypatch.setattr(_instruments, "instruments", ())
     monkeypatch.setattr(_background, "_warned", set())
     monkeypatch.setattr(_defer, "_warned", set())
     _settings.reset()

@@ -32,6 +32,7 @@ PUBLIC_MODULES = [
     "postlude.integrations.fastapi",
     "postlude.integrations.flask",
     "postlude.integrations.starlette",
+    "postlude.queues",
     "postlude.scan",
     "postlude.testing",
     "postlude.transactions",

@@ -240,9 +240,9 @@ def test_a_promise_that_needs_a_queue(option):
         defer(seen.append, 2)
     three_beats(
         caught.value,
-        f".{option}() was asked for builtins:list.append, and no queue is configured.",
-        "In memory nobody could keep that promise",
-        f"Remove `.{option}()`",
+        f".{option}() was asked for builtins:list.append, and no queue is configured:",
+        "Usually the setting is missing.",
+        "`postlude.configure(queue='sqlite:///postlude-queue.db')`",
     )
     assert (seen, call.state, call.reason) == ([2], "dropped", "cancelled")
 

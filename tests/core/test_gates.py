@@ -17,8 +17,8 @@ from postlude import (
     defer,
     failure_store,
     transaction,
+    wsgi,
 )
-from postlude import wsgi
 from postlude.asgi import PostludeMiddleware
 from postlude.transactions import Gate, _around, begin
 

@@ -2,8 +2,9 @@
 
 import pytest
 
-from postlude import Settings, SettingsError, configure, failure_store, settings
+from postlude import Settings, SettingsError, _call, configure, failure_store, settings
 from postlude import _settings as internal
+from postlude.queues import Capabilities, _opening
 
 SETTINGS = {
     "threads": (8, "8"),
@@ -21,6 +22,9 @@ SETTINGS = {
     "record_arguments": (False, "false"),
     "redact": (("iban", "card"), "iban, card"),
     "modules": (("shop",), "shop"),
+    "queue": ("sqlite:///jobs.db", "sqlite:///jobs.db"),
+    "queue_lease": (2.5, "2.5"),
+    "queue_threads": (0, "0"),
     "instruments": (("sentry",), "sentry"),
     "server_timing": (True, "1"),
 }
@@ -29,6 +33,20 @@ each = pytest.mark.parametrize(
     [(name, value, text) for name, (value, text) in SETTINGS.items()],
     ids=SETTINGS,
 )
+
+
+@pytest.fixture(autouse=True)
+def _no_engine(monkeypatch):
+    """Have the core tested without the library of an engine."""
+    monkeypatch.setattr(_opening, "open_queue", lambda where: _Engine())
+    monkeypatch.setattr(_call, "carrier", None)
+
+
+class _Engine:
+    can = Capabilities(*[False] * 8, 0.0)
+
+    def close(self):
+        pass
 
 
 def test_every_setting_is_tested_here():

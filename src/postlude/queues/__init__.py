@@ -10,11 +10,9 @@ from postlude.queues._job import Job
 from postlude.queues._opening import open_queue
 from postlude.queues._queue import (
     Capabilities,
-    Execute,
     Lease,
     Leasing,
     Queue,
-    Run,
     Transactional,
     Verdict,
 )
@@ -23,12 +21,10 @@ from postlude.queues._running import run
 __all__ = [
     "Capabilities",
     "Codec",
-    "Execute",
     "Job",
     "Lease",
     "Leasing",
     "Queue",
-    "Run",
     "Transactional",
     "Verdict",
     "open_queue",
