@@ -29,6 +29,7 @@ from benchmarks.processes import (
     StoppedError,
     stop_on_signals,
 )
+from benchmarks.records import Records
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,6 +40,7 @@ MEASURES: dict[str, Measure] = {
         LastByte(),
         Cpu(),
         Gates(),
+        Records(),
         Import(),
         Memory(),
         Instructions(),

@@ -16,6 +16,7 @@ ABOUT = {
     "last-byte": "the customer's wait, divided by that of the app without any",
     "cpu": "CPU time per request, divided by that of the bare app",
     "gates": "What waiting for a transaction adds",
+    "records": "what a failure store adds to whoever runs a call",
     "import": "what `import postlude` loads",
     "memory": "what a pending call occupies",
     "instructions": "instructions per request, the app's side only (+: more than bare)",

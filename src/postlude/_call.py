@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from contextvars import Context, ContextVar
+from os import urandom
 from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any, cast
 
@@ -118,9 +119,7 @@ class DeferredCall:
     def id(self) -> str:
         """An identifier of this very call, unique across processes."""
         if self._id is None:
-            from uuid import uuid4  # noqa: PLC0415 - not every call is asked
-
-            self._id = uuid4().hex
+            self._id = urandom(16).hex()
         return self._id
 
     @property

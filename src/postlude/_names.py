@@ -113,15 +113,28 @@ def bound(
     return args, kwargs
 
 
+_sites: dict[tuple[int, int], tuple[CodeType, str]] = {}
+"""Places that were asked for. Each holds its code, so that the id stays its own."""
+_MOST_SITES = 1_000
+
+
 def site(code: CodeType | None, lasti: int) -> str:
     """Give `file:line in function` of an instruction.
 
-    Kept as code and offset until somebody asks: the line costs more than the call.
+    Kept as code and offset until somebody asks: the line costs more than the call. A
+    program has few places that defer, and with a failure store each call is asked.
     """
     if code is None:
         return "unknown"
+    key = id(code), lasti
+    if (known := _sites.get(key)) is not None:
+        return known[1]
     line = code.co_firstlineno
     for start, end, number in code.co_lines():
         if start <= lasti < end and number is not None:
             line = number
-    return f"{code.co_filename}:{line} in {code.co_qualname}"
+    place = f"{code.co_filename}:{line} in {code.co_qualname}"
+    if len(_sites) >= _MOST_SITES:  # code that is made at run time
+        _sites.clear()
+    _sites[key] = code, place
+    return place

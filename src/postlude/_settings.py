@@ -294,9 +294,13 @@ def configure(**settings: Unpack[SettingsOptions]) -> None:
 
     Values given here win over the environment (`POSTLUDE_THREADS=8`), which wins over
     Django's settings (`POSTLUDE = {"THREADS": 8}`), which win over the defaults. The
-    settings are the fields of `postlude.settings()`: `threads`, `concurrency`,
-    `max_pending`, `overflow`, `grace`, `soft_limit`, `commit_wait`, `inspector`,
-    `strict`, `failures_kept`.
+    settings are the fields of `postlude.Settings`, each with its reason: `threads`,
+    `concurrency`, `max_pending`, `overflow`, `grace`, `soft_limit`, `commit_wait`,
+    `inspector`, `strict`, `failures`, `failures_kept`, `failures_days`,
+    `record_arguments`, `redact`, `modules`, `instruments`, `server_timing`.
+
+    They are read at the next call or request. Another failure store takes over then;
+    the old one gets what is its own, and is closed.
 
     Raises:
         SettingsError: a name is unknown or a value impossible; nothing is changed.

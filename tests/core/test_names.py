@@ -6,7 +6,7 @@ from contextvars import copy_context
 import pytest
 from stage import Boom
 
-from postlude import CallStartedError, DeferScope, defer, defer_all, forget
+from postlude import CallStartedError, DeferScope, _names, defer, defer_all, forget
 
 
 def test_the_last_registration_of_a_name_wins_at_its_own_place(unit, form):
@@ -246,3 +246,18 @@ def test_an_exception_in_the_unit_drops_named_calls_alike():
         defer(seen.append, 1).named("n")
         raise Boom
     assert seen == []
+
+
+def test_a_place_is_that_of_its_own_code():
+    """A place is looked up once; code made at run time is not taken for other (E1)."""
+    source = "{lines}def handler(defer):\n    return defer(print)\n"
+    for lines in range(1_200):  # more than are kept, with ids that come again
+        space = {}
+        text = source.format(lines="\n" * lines)
+        exec(compile(text, f"made{lines}.py", "exec"), space)  # noqa: S102 - its own text
+        with DeferScope() as scope:
+            call = space["handler"](defer)
+            call.cancel()
+        assert call.site == f"made{lines}.py:{lines + 2} in handler"
+        assert call.site == f"made{lines}.py:{lines + 2} in handler"
+    assert len(_names._sites) <= 1_000

@@ -1,5 +1,7 @@
 """The settings: where they come from, and that a wrong one is an error at start."""
 
+from pathlib import Path
+
 import pytest
 
 from postlude import Settings, SettingsError, _call, configure, failure_store, settings
@@ -287,3 +289,12 @@ def test_a_setting_gone_bad_never_stops_what_runs_in_background(script):
         """
     )
     assert (done.stdout, done.stderr) == ("refused []\n", "")
+
+
+def test_every_setting_is_in_the_readme_and_in_configure():
+    """What can be set is told where people look (E2, D6)."""
+    readme = Path(__file__).parents[2].joinpath("README.md").read_text()
+    told = readme.partition("\n## Settings\n")[2].partition("\n## ")[0]
+    for name in Settings._fields:
+        assert f"\n| `{name}` |" in told
+        assert f"`{name}`" in configure.__doc__
