@@ -255,7 +255,7 @@ def test_a_place_is_that_of_its_own_code():
         space = {}
         text = source.format(lines="\n" * lines)
         exec(compile(text, f"made{lines}.py", "exec"), space)  # noqa: S102 - its own text
-        with DeferScope() as scope:
+        with DeferScope():
             call = space["handler"](defer)
             call.cancel()
         assert call.site == f"made{lines}.py:{lines + 2} in handler"

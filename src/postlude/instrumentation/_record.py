@@ -73,7 +73,8 @@ class CallRecord(NamedTuple):
         head_sent = last_byte = began = None
         if scope is not None:
             unit = scope.describe()
-            head_sent, last_byte, began = scope.head_sent, scope.last_byte, scope.count()
+            head_sent, last_byte = scope.head_sent, scope.last_byte
+            began = scope.count()
         started = call.started
         # By position: with names it takes three times as long, and every call is told.
         return cls(
