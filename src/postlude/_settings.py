@@ -297,7 +297,8 @@ def configure(**settings: Unpack[SettingsOptions]) -> None:
     settings are the fields of `postlude.Settings`, each with its reason: `threads`,
     `concurrency`, `max_pending`, `overflow`, `grace`, `soft_limit`, `commit_wait`,
     `inspector`, `strict`, `failures`, `failures_kept`, `failures_days`,
-    `record_arguments`, `redact`, `modules`, `instruments`, `server_timing`.
+    `record_arguments`, `redact`, `modules`, `queue`, `queue_lease`, `queue_threads`,
+    `instruments`, `server_timing`.
 
     They are read at the next call or request. Another failure store takes over then;
     the old one gets what is its own, and is closed.

@@ -22,6 +22,7 @@ from postlude import (
     _threads,
     wsgi,
 )
+from postlude.instrumentation import _instruments
 
 # What the files of this folder share is a package beside them, and the importlib mode
 # of pytest puts no folder on the path.
@@ -49,6 +50,7 @@ def _own_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     assert left == [], "the test, or Postlude, left units behind"
     assert _runner.running == {}, "the test, or Postlude, left calls behind"
     _settings.reset()
+    _settings.settings()  # and so let go of the test's store
 
 
 def _units() -> list[postlude.DeferScope]:
