@@ -5,8 +5,10 @@ differs. Here they are asked of the port itself, `postlude.transaction()`; the t
 each library, beside this file, ask the same of that library's own transactions.
 """
 
+import re
 import threading
 from contextlib import nullcontext, suppress
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +18,27 @@ from postlude.exceptions import SettingsError
 from postlude.instrumentation import install, uninstall
 
 PATIENCE = 10
+CASES = [
+    f"{source}{number}"
+    for source, last in {"A": 12, "AC": 11, "S": 11, "D": 4}.items()
+    for number in range(1, last + 1)
+]
+
+
+def test_each_case_is_here():
+    """Kept in a docstring, or answered in a comment that begins with its number."""
+    text = Path(__file__).read_text()
+    said = " ".join(re.findall(r'(?:"""|# |[.,] )([ASD]C?\d+, .*|[ASD]C?\d+: )', text))
+    assert [case for case in CASES if not re.search(rf"\b{case}\b", said)] == []
+
+
+def test_the_tests_that_are_named_are_there():
+    """A comment that refers to another file's test is not left behind by it."""
+    folder = Path(__file__).parent
+    comments = re.findall(r"^# .*", Path(__file__).read_text(), re.MULTILINE)
+    tests = "\n".join(path.read_text() for path in folder.rglob("test_*.py"))
+    for name in re.findall(r"\b(test_\w+)\b(?!\.py)", " ".join(comments)):
+        assert f"def {name}(" in tests
 
 
 @pytest.fixture
@@ -250,7 +273,7 @@ def test_ac11_after_rollback_without_a_transaction(ran):
 
 @pytest.mark.parametrize("fails", [True, False])
 def test_s1_s2_s3_phases(fails, ran):
-    """S1 to S3: after commit, after rollback, after completion: each when it says."""
+    """S1, S2, S3: after commit, after rollback, after completion: each when it says."""
     with DeferScope(), suppress(UndoError), transaction():
         defer(ran.append, "commit")
         defer(ran.append, "rollback").when(lambda outcome: outcome.committed is False)
@@ -260,10 +283,11 @@ def test_s1_s2_s3_phases(fails, ran):
     assert ran == (["rollback", "completion"] if fails else ["commit", "completion"])
 
 
-# S4, before commit: code that must run inside the transaction stands before its end; no
-# `defer` is needed. S5, a failing one cancels the commit and so our calls: with a real
-# hook in sqlalchemy/test_sessions.py (test_a_hook_that_forbids_the_commit) and
-# zope/test_zope.py.
+# S4, before commit: code of users that must run inside the transaction stands before
+# its end; no `defer` is needed. What a queue writes there is `before_commit()`: the
+# files test_before_commit.py. S5, a failing one cancels the commit and so our calls:
+# with a real hook in sqlalchemy/test_sessions.py (test_a_hook_that_forbids_the_commit)
+# and in zope/test_zope.py.
 
 
 def test_s6_no_transaction(ran):
