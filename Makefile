@@ -19,7 +19,7 @@ AT_ONCE := --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 # What `make test` leaves to the others: further ways to test what one way has tested,
 # and what only a real browser shows.
-SHORT := -m "not wide" --ignore tests/browser
+SHORT := -m "not wide" --hypothesis-profile short --ignore tests/browser
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -35,7 +35,8 @@ demo-webhook: $(ENV)/demo/.postlude ## lose webhooks without .retry(3), and none
 	@$(call until_ctrl_c,PYTHONPATH=examples $(ENV)/demo/bin/python -m shop.webhook)
 
 test: $(ENV)/test/.postlude ## run the tests that need nothing but Python (ARGS="-k name" goes to pytest)
-	@REQUIRE_ALL_SERVERS=1 $(ENV)/test/bin/python -m pytest $(AT_ONCE) $(SHORT) $(ARGS)
+	@REQUIRE_ALL_SERVERS=1 TEST_TREES=$${TEST_TREES:-40} \
+		$(ENV)/test/bin/python -m pytest $(AT_ONCE) $(SHORT) $(ARGS)
 
 test-services: $(ENV)/full/.postlude ## run all tests, with databases, brokers and a browser, and report what no test reached
 	@rm -rf build/coverage && mkdir -p build/coverage

@@ -18,6 +18,10 @@ hypothesis.settings.register_profile(
     deadline=None,
     database=DirectoryBasedExampleDatabase(Path("build/hypothesis").absolute()),
     print_blob=True,
+    max_examples=150,
+)
+hypothesis.settings.register_profile(
+    "short", hypothesis.settings.get_profile("postlude"), max_examples=30
 )
 hypothesis.settings.load_profile("postlude")
 

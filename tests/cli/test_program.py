@@ -67,7 +67,14 @@ def test_without_the_extra(project, missing):
     assert missing in done.stderr
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+@pytest.mark.parametrize(
+    "shell",
+    [
+        "bash",
+        pytest.param("zsh", marks=pytest.mark.wide),
+        pytest.param("fish", marks=pytest.mark.wide),
+    ],
+)
 def test_completion(project, shell):
     """The shell completes commands, options and ids; escapes stay out of it (E2)."""
     project.fail("send+evil")

@@ -2,6 +2,11 @@
 
 pytest_plugins = ["pytester"]
 
+# Other plugins, which take most of the time that pytest needs to start.
+LEFT_OUT = [
+    f"-pno:{name}"
+    for name in ("anyio", "cacheprovider", "faker", "hypothesispytest", "xdist")
+]
 FIXTURES = """
     import pytest
     from postlude import DeferScope, NoScopeError, NoScopeWarning, defer
@@ -85,7 +90,7 @@ STRICT = """
 def run(pytester, source):
     """Run the tests of *source* in a process of their own."""
     pytester.makepyfile(source)
-    return pytester.runpytest_subprocess("-p", "no:cacheprovider")
+    return pytester.runpytest_subprocess(*LEFT_OUT)
 
 
 def test_there_is_a_fixture_for_each(pytester):

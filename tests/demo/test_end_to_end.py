@@ -35,7 +35,14 @@ def start(tmp_path, **settings):
     )
 
 
-@pytest.mark.parametrize("framework", ["fastapi", "flask", "django"])
+@pytest.mark.parametrize(
+    "framework",
+    [
+        "fastapi",
+        pytest.param("flask", marks=pytest.mark.wide),
+        pytest.param("django", marks=pytest.mark.wide),
+    ],
+)
 def test_the_main_job(tmp_path, framework):
     """Real orders with real side effects: all arrive, deferred ones late (B1, B2)."""
     demo = start(tmp_path, FRAMEWORK=framework, ORDERS="3")

@@ -50,7 +50,14 @@ def numbers_of(tmp_path):
     return json.loads((tmp_path / "report" / "rollback.json").read_text("utf-8"))
 
 
-@pytest.mark.parametrize("framework", ["fastapi", "flask", "django"])
+@pytest.mark.parametrize(
+    "framework",
+    [
+        "fastapi",
+        pytest.param("flask", marks=pytest.mark.wide),
+        pytest.param("django", marks=pytest.mark.wide),
+    ],
+)
 def test_a_rollback_under_a_200(tmp_path, framework):
     """What rolls back under a 200 has four effects without gates, none with (C2)."""
     demo = start(tmp_path, FRAMEWORK=framework)

@@ -391,7 +391,10 @@ HEALED = {_cut_in_half, _cut_a_page_in_the_middle, _overwrite_with_garbage}
 
 
 @pytest.mark.parametrize("harm", HARM)
-@pytest.mark.parametrize("when", ["open", "closed", "flushed"])
+@pytest.mark.parametrize(
+    "when",
+    ["open", "closed", pytest.param("flushed", marks=pytest.mark.wide)],
+)
 def test_a_harmed_file_costs_no_new_record(configured, file, logged, harm, when):
     """Whatever was done to the file, calls run, one line says so, and what fails from
     now on is kept (E3).

@@ -534,7 +534,13 @@ def kept(script):
         store.close()
 
 
-@pytest.mark.parametrize("end", ["", "sys.exit(3)", "raise SystemExit(3)", "1 / 0"])
+WIDE_ENDS = [
+    pytest.param("sys.exit(3)", marks=pytest.mark.wide),
+    pytest.param("raise SystemExit(3)", marks=pytest.mark.wide),
+]
+
+
+@pytest.mark.parametrize("end", ["", "1 / 0", *WIDE_ENDS])
 def test_nothing_is_lost_when_the_interpreter_ends(script, end):
     """However a program ends in order, its records have been written (D7)."""
     ran = script.run(f"{PROGRAM}\n    some('x', 2_500)\n    {end}\n")

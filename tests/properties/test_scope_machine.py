@@ -297,5 +297,5 @@ class TestAsyncBlock(AsyncBlock.TestCase):
     """Random programs in an `async with` block (A6, A7, C1, C3, C4, C5, D1, D2)."""
 
 
-TestSyncBlock.settings = settings(max_examples=150, stateful_step_count=25)
-TestAsyncBlock.settings = settings(max_examples=150, stateful_step_count=25)
+TestSyncBlock.settings = settings(stateful_step_count=25)
+TestAsyncBlock.settings = settings(stateful_step_count=25)

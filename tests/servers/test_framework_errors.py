@@ -17,11 +17,16 @@ def framework(request, fleet):
     return fleet(spec, f"starlette_probe:{app}")
 
 
+
+def way(spec, app):
+    """Give the parameter; the other ways to install differ on no server from another."""
+    narrow = app == "added" or spec.name == "uvicorn-uvloop"
+    marks = () if narrow else pytest.mark.wide
+    return pytest.param((spec, app), id=f"{app}-{spec.name}", marks=marks)
+
+
 every_way = pytest.mark.parametrize(
-    "framework",
-    [(spec, app) for app in APPS for spec in ASGI],
-    ids=[f"{app}-{spec.name}" for app in APPS for spec in ASGI],
-    indirect=True,
+    "framework", [way(spec, app) for app in APPS for spec in ASGI], indirect=True
 )
 
 

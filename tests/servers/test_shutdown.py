@@ -7,6 +7,7 @@ from harness.catalogue import (
     SIGTERM_DRAIN,
     own_asgi_server,
     own_server,
+    own_server_of_a_kind,
 )
 
 NO_END = "3600"  # seconds; a grace that no test waits for
@@ -48,7 +49,7 @@ def test_a_shutdown_waits_for_all_calls(spec, start_own, visit):
     assert lost_calls(server) == []
 
 
-@own_server
+@own_server_of_a_kind
 def test_a_shutdown_runs_the_first_async_call(spec, start_own, visit):
     """Also what needs a loop that nothing has needed before is run and waited for (D7).
 
@@ -105,7 +106,7 @@ def test_a_second_signal_ends_at_once(spec, start_own, visit):
         assert len(lost_calls(server)) == 2
 
 
-@own_server
+@own_server_of_a_kind
 def test_sigterm_where_the_server_leaves_it_to_the_system(spec, start_own, visit):
     """A server without a handler dies of SIGTERM; the process has said so (B2, D7)."""
     # not measured: coverage would handle the signal

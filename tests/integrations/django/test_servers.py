@@ -56,7 +56,10 @@ def wait_until_closing(server):
             return
 
 
-@pytest.mark.parametrize("name", ["runserver", "runserver-reloading"])
+@pytest.mark.parametrize(
+    "name",
+    ["runserver", pytest.param("runserver-reloading", marks=pytest.mark.wide)],
+)
 def test_runserver(name, serve, visit):
     """`runserver` answers before its calls end, and drains at Ctrl-C (B2, D7)."""
     server = serve(name, "shop_settings")
@@ -106,7 +109,9 @@ def test_uvicorn_answers_before_the_calls(call, page, serve, visit):
 
 
 @pytest.mark.parametrize("leaves", [True, False], ids=["client-left", "client-stays"])
-@pytest.mark.parametrize("app", ["bare", "with_sync_middleware"])
+@pytest.mark.parametrize(
+    "app", ["bare", pytest.param("with_sync_middleware", marks=pytest.mark.wide)]
+)
 @every_call
 def test_uvicorn_drains_at_sigterm(call, app, leaves, serve, visit):
     """With Django's middleware alone SIGTERM waits for the calls (D7)."""

@@ -176,12 +176,21 @@ def check_installed() -> None:
         raise pytest.UsageError(f"{REQUIRE_ALL} is set, but {missing()} are missing.")
 
 
-def _on(protocols: str, fixture: str) -> pytest.MarkDecorator:
-    """Parametrise a test over the servers of these protocols."""
-    servers = [server for name in protocols.split() for server in of_protocol(name)]
-    names = [server.name for server in servers]
+def _on(
+    protocols: str, fixture: str, narrow: tuple[str, ...] | None = None
+) -> pytest.MarkDecorator:
+    """Parametrise a test over the servers of these protocols, others than narrow wide."""
+    servers = [
+        pytest.param(
+            server,
+            id=server.name,
+            marks=() if narrow is None or server.name in narrow else pytest.mark.wide,
+        )
+        for name in protocols.split()
+        for server in of_protocol(name)
+    ]
     shared = fixture == "server"
-    return pytest.mark.parametrize(fixture, servers, ids=names, indirect=shared)
+    return pytest.mark.parametrize(fixture, servers, indirect=shared)
 
 
 # `server` is a running one that all tests share, `spec` one for the test to start
@@ -190,3 +199,6 @@ asgi_servers = _on("asgi", "server")
 wsgi_servers = _on("wsgi", "server")
 own_server = _on("asgi wsgi", "spec")
 own_asgi_server = _on("asgi", "spec")
+own_server_of_a_kind = _on(
+    "asgi wsgi", "spec", narrow=("uvicorn-uvloop", "gunicorn-gthread", "waitress")
+)
