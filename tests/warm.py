@@ -1,8 +1,8 @@
-"""Starts Python programs fast: forks of one Python that has imported what they import.
+"""Starts Python programs fast: forks of a Python that has imported what they need.
 
-A program is a process of its own all the same: with its own folder, environment, streams
-and end. What is different is what Python does before the first line; where that is the
-point, and in the full run, programs are started the usual way.
+A program is a process of its own all the same: with its own folder, environment,
+streams and end. What is different is what Python does before the first line; where that
+is the point, and in the full run, programs are started the usual way.
 """
 
 import contextlib
@@ -96,8 +96,8 @@ def become(command: list[str], folder: str, environment: dict[str, str]) -> None
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
-    words = environment.get("PYTHONPATH", "").split(os.pathsep)
-    sys.path[:] = [folder, *(p for p in words if p and p not in sys.path), *sys.path[1:]]
+    found = filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))
+    sys.path[:] = [folder, *found, *sys.path[1:]]
     if command[0] == "-m":
         sys.argv = command[1:]
         runpy.run_module(command[1], run_name="__main__", alter_sys=True)

@@ -21,7 +21,12 @@ from postlude.failures.sqlite import SQLiteFailureStore
 
 PROBES = Path(__file__).parent / "probes"
 PATIENCE = 30
-PROGRAM = ("postlude.cli", "postlude.failures.sqlite", "rich.progress", "typer._adapters")
+PROGRAM = (
+    "postlude.cli",
+    "postlude.failures.sqlite",
+    "rich.progress",
+    "typer._adapters",
+)
 """What the command imports; where all is tested, it does so itself each time."""
 ALL = os.environ.get("TEST_SERVICES") == "all"
 

@@ -17,9 +17,8 @@ def framework(request, fleet):
     return fleet(spec, f"starlette_probe:{app}")
 
 
-
 def way(spec, app):
-    """Give the parameter; the other ways to install differ on no server from another."""
+    """Give the parameter; how it is installed is the same thing on each server."""
     narrow = app == "added" or spec.name == "uvicorn-uvloop"
     marks = () if narrow else pytest.mark.wide
     return pytest.param((spec, app), id=f"{app}-{spec.name}", marks=marks)

@@ -179,7 +179,7 @@ def check_installed() -> None:
 def _on(
     protocols: str, fixture: str, narrow: tuple[str, ...] | None = None
 ) -> pytest.MarkDecorator:
-    """Parametrise a test over the servers of these protocols, others than narrow wide."""
+    """Parametrise a test over servers; where *narrow* is given, others are wide."""
     servers = [
         pytest.param(
             server,
