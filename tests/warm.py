@@ -6,6 +6,7 @@ is the point, and in the full run, programs are started the usual way.
 """
 
 import contextlib
+import gc
 import json
 import os
 import runpy
@@ -113,4 +114,5 @@ def become(command: list[str], folder: str, environment: dict[str, str]) -> None
 if __name__ == "__main__":
     for name in sys.argv[2:]:
         import_module(name)
+    gc.freeze()
     become(*serve(socket.socket(fileno=int(sys.argv[1]))))
