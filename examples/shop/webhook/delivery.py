@@ -1,4 +1,4 @@
-"""The webhook: a plain function, for both ways to call it and for the queue's workers."""
+"""The webhook: a plain function, for both ways to send it and for the workers."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ ENGINES = {
     "rq": ("RQ", "redis", "rq"),
     "taskiq": ("TaskIQ", "amqp", "taskiq"),
 }
-"""Names: what people call it, what it speaks if nobody says `celery+redis`, its package."""
+"""What it is called, what it speaks if nobody says `celery+redis`, its package."""
 TABLES = {"procrastinate": ("schema", "--apply")}
 """Engines whose own command makes their tables."""
 
@@ -109,9 +109,9 @@ def _usable(title: str, address: str, package: str) -> Engine:
         queue = open_queue(address)
     except SettingsError as error:
         raise ShopError(
-            f"{title} cannot be used: {error}",
-            "its library is not in the demo's environment.",
-            "leave ENGINE out, and the demo takes the embedded queue.",
+            f"{title} cannot be used here.",
+            str(error),
+            "install it into the demo's environment, or leave ENGINE out.",
         ) from error
     return Engine(title, address, package, queue.can.embedded)
 

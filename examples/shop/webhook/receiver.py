@@ -73,7 +73,7 @@ class Receiver:
 
     def go_down(self, seconds: float) -> None:
         """Begin a time in which nobody listens: connections are refused."""
-        self._break = threading.Thread(target=self._pause, args=(seconds,))
+        self._break = threading.Thread(target=self._pause, args=(seconds,), daemon=True)
         self._break.start()
 
     def _pause(self, seconds: float) -> None:
@@ -89,7 +89,8 @@ class Receiver:
 
     def _listen(self, bound: socket.socket) -> None:
         self._server = _Server(self, bound)
-        threading.Thread(target=self._server.serve_forever, args=(POLL_S,)).start()
+        serve = self._server.serve_forever
+        threading.Thread(target=serve, args=(POLL_S,), daemon=True).start()
 
     def _stop(self) -> None:
         server, self._server = self._server, None
@@ -148,7 +149,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _bound(port: int) -> socket.socket:
-    """Return a socket that has a port, for nobody else to get it, and does not listen."""
+    """Return a socket that has a port, which keeps others away, and does not listen."""
     bound = socket.socket()
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     bound.bind(("127.0.0.1", port))

@@ -53,7 +53,7 @@ class Counts:
     recorded: int
     """Orders with a failure record."""
     duplicates: int
-    """Deliveries that the receiver took, and had taken before: by the idempotency id."""
+    """Deliveries that the receiver had taken before: by the idempotency id."""
     slowest: float | None
     """Seconds from the order's answer to the receiver's, for the last to come."""
 

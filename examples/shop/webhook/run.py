@@ -20,7 +20,7 @@ from shop.webhook.results import Counts, counts, lost, problems, reasons
 from shop.webhook.table import introduce, seconds_of, show
 from shop.webhook.trial import Plan, Trial, try_both
 
-USUAL = {"ORDERS": "200", "OWN_MS": "50"}
+USUAL = {"ORDERS": "200", "OWN_MS": "40"}
 """What this demo has instead of the usual 20 and 80."""
 SEED = 32
 """With this one no order is answered with 500 three times in a row.
@@ -47,7 +47,7 @@ Settings are environment variables:
   PORT          port of the shop, 0 picks a free one                         [0]
   REPORT_DIR    where webhook.json goes                             [build/demo]
   WAIT_S        longest wait for the next webhook, in seconds               [60]
-  OWN_MS        the order's own work, in milliseconds                       [50]
+  OWN_MS        the order's own work, in milliseconds                       [40]
 
 RabbitMQ and Redis are those that AMQP_URL and REDIS_URL name, else those of this
 machine; PostgreSQL is found as by make demo-rollback. The demo has a queue of its own

@@ -1,4 +1,4 @@
-"""Post the orders both ways, take the receiver down in between, and gather all sides."""
+"""Post the orders both ways, with the receiver down for a while; gather all sides."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Trial:
     down_s: float | None
     """Measured; None: it was not."""
     log: str
-    """The end of the server's log."""
+    """The ends of the logs of the server and the worker."""
 
 
 def try_both(plan: Plan, folder: Path, tell: Tell) -> Trial:
@@ -83,7 +83,9 @@ def try_both(plan: Plan, folder: Path, tell: Tell) -> Trial:
         seen = _seen(folder, receiver, posted, _records(folder))
         down = receiver.downtime
         return Trial(
-            seen, None if down is None else down[1] - down[0], shop.server.log_tail()
+            seen=seen,
+            down_s=None if down is None else down[1] - down[0],
+            log="\n\n".join(process.log_tail() for process in processes),
         )
 
 
