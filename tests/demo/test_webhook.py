@@ -236,7 +236,7 @@ def test_the_terminal_is_wide_enough(seen, width, capsys, monkeypatch):
         "retry": seen("retry", [BAD, GOOD], [TAKEN], jobs=1),
     }
     numbers = {way: counts(one) for way, one in both.items()}
-    engine = Engine("Celery on RabbitMQ", "celery+amqp://", "celery", embedded=False)
+    engine = Engine("Celery on RabbitMQ", "celery+amqp://", "celery", workers=True)
     introduce(make_console(), Plan(Settings(), engine, 1, 5))
     show(make_console(), Trial(both, 5.0, ""), numbers, [])
     lines = capsys.readouterr().out.splitlines()

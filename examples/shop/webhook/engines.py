@@ -20,7 +20,8 @@ from shop.processes import Processes
 from shop.settings import BadSettingError
 from shop.webhook.leftovers import clear
 
-EMBEDDED = "sqlite"
+EMBEDDED, UNHINGED = "sqlite", "unhinged"
+"""The engine that needs no server, and the library behind it."""
 SERVERS = {
     "amqp": ("RabbitMQ", "AMQP_URL", "amqp://guest:guest@127.0.0.1:5672//"),
     "redis": ("Redis", "REDIS_URL", "redis://127.0.0.1:6379/15"),
@@ -49,8 +50,8 @@ class Engine:
     address: str
     """For the setting `queue`."""
     package: str
-    embedded: bool
-    """Whether threads of the web process work on it; else a worker must."""
+    workers: bool
+    """Whether a worker runs beside the shop; else threads of the web process do it."""
 
 
 def engine_named(name: str) -> str:
@@ -81,7 +82,7 @@ def open_engine(scheme: str, folder: Path) -> Iterator[Engine]:
     name, _, server = scheme.partition("+")
     if scheme == EMBEDDED:
         title = "the embedded queue, a SQLite file"
-        yield _usable(title, f"sqlite:///{folder / 'queue.db'}", "unhinged")
+        yield _usable(title, f"sqlite:///{folder / 'queue.db'}", UNHINGED)
         return
     called, _, package = ENGINES[name]
     if server == "postgresql":
@@ -106,14 +107,14 @@ def open_engine(scheme: str, folder: Path) -> Iterator[Engine]:
 def _usable(title: str, address: str, package: str) -> Engine:
     """Return an engine whose library is there."""
     try:
-        queue = open_queue(address)
+        open_queue(address)
     except SettingsError as error:
         raise ShopError(
             f"{title} cannot be used here.",
             str(error),
             "install it into the demo's environment, or leave ENGINE out.",
         ) from error
-    return Engine(title, address, package, queue.can.embedded)
+    return Engine(title, address, package, workers=package != UNHINGED)
 
 
 def _unused_name() -> str:

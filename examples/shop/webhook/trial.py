@@ -63,6 +63,7 @@ def try_both(plan: Plan, folder: Path, tell: Tell) -> Trial:
         variables = {
             "POSTLUDE_FAILURES": f"sqlite:///{folder / 'failures.db'}",
             "POSTLUDE_QUEUE": plan.engine.address,
+            "POSTLUDE_QUEUE_THREADS": "0" if plan.engine.workers else "2",
             "SHOP_DOWN": str(plan.down_s),
             "SHOP_RECEIVER": f"http://127.0.0.1:{receiver.port}",
         }
@@ -72,7 +73,7 @@ def try_both(plan: Plan, folder: Path, tell: Tell) -> Trial:
             )
         )
         processes = [shop.server]
-        if not plan.engine.embedded:
+        if plan.engine.workers:
             workers = stack.enter_context(Processes(folder))
             processes.append(_start_worker(workers, shop, plan))
         posted = _post_all(plan, shop, receiver, tell)
