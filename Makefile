@@ -13,6 +13,8 @@ WHEEL := build/wheel/.built
 # The folders are in the list too: their time stamps tell of files that are gone.
 SOURCES := $(shell find src -name __pycache__ -prune -o -print)
 GROUPS := bench build core demo full lint nox pins test
+# The engines that need a server are in the environment of all tests.
+with_engines := $(if $(filter-out sqlite,$(ENGINE)),full,demo)
 # Most tests wait for a server half of the time, so there is work for more than the two
 # cores of a small machine. By file: servers are started once per file.
 AT_ONCE := --numprocesses 3 --dist loadfile --no-loadscope-reorder
@@ -31,8 +33,8 @@ demo: $(ENV)/demo/.postlude ## order in a shop with and without defer (FRAMEWORK
 demo-rollback: $(ENV)/demo/.postlude ## roll an order back under a 200, without and with gates (FRAMEWORK=..., DATABASES=sqlite)
 	@$(call until_ctrl_c,PYTHONPATH=examples $(ENV)/demo/bin/python -m shop.rollback)
 
-demo-webhook: $(ENV)/demo/.postlude ## lose webhooks without .retry(3), and none with it (ENGINE=sqlite|celery|procrastinate|..., ORDERS=n)
-	@$(call until_ctrl_c,PYTHONPATH=examples $(ENV)/demo/bin/python -m shop.webhook)
+demo-webhook: $(ENV)/$(with_engines)/.postlude ## lose webhooks without .retry(3), and none with it (ENGINE=sqlite|celery|procrastinate|..., ORDERS=n)
+	@$(call until_ctrl_c,PYTHONPATH=examples $(ENV)/$(with_engines)/bin/python -m shop.webhook)
 
 test: $(ENV)/test/.postlude ## run the tests that need nothing but Python (ARGS="-k name" goes to pytest)
 	@REQUIRE_ALL_SERVERS=1 TEST_TREES=$${TEST_TREES:-40} \

@@ -112,7 +112,8 @@ def _usable(title: str, address: str, package: str) -> Engine:
         raise ShopError(
             f"{title} cannot be used here.",
             str(error),
-            "install it into the demo's environment, or leave ENGINE out.",
+            "ENGINE=... make demo-webhook takes an environment that has them all; "
+            "without ENGINE the demo needs none.",
         ) from error
     return Engine(title, address, package, workers=package != UNHINGED)
 
