@@ -20,8 +20,10 @@ from postlude.exceptions import (
     BAD_TIMEOUT,
     CALL_STARTED,
     NO_QUEUE,
+    SEALED,
     CallStartedError,
     NoQueueError,
+    QueueOptionError,
 )
 from postlude.instrumentation import _instruments
 
@@ -297,6 +299,9 @@ class DeferredCall:
     def _open(self, option: str) -> bool:
         """Tell whether an option still has an effect; raise if it comes too late."""
         if self.state == "pending":
+            handle = self._handle
+            if handle is not None and handle.sealed and option not in _UNWRITTEN:
+                raise QueueOptionError(SEALED.format(option=option, name=self.name))
             return True
         if self.state == "dropped" or self._scope is None:
             return False  # settled without running, or run at once for want of a unit
@@ -330,6 +335,10 @@ class DeferredCall:
                 why += f" of {self.rolled_back}"
             text = "deferred call %s dropped: %s (deferred at %s)"
             say(level, text, self.name, why, self.site, call=self)
+
+
+_UNWRITTEN = ("cancel", "durable")
+"""Options that change nothing of a job that is written."""
 
 
 def _pauses(backoff: object) -> float | tuple[float, ...]:

@@ -172,6 +172,8 @@ def _send_now(call: DeferredCall) -> None:
     scope.runner = background
     close_gates(call, None)
     scope.add(call)
+    if _call.carrier is not None:
+        _call.carrier.join(call)
     if running_loop() is not None:
         scope.end()  # in a thread; what fails there is recorded
         return

@@ -87,6 +87,9 @@ class Ticket(Protocol):
 class Handle(Protocol):
     """What a job engine does for one call (F1, F2). Nothing here blocks but `lost`."""
 
+    sealed: bool
+    """Whether it is written, and yet has not left: what it says cannot change."""
+
     def beginning(self, call: DeferredCall, /) -> Ticket | None:
         """Ask for a call that is about to start; None: nobody needs to be asked."""
         ...
@@ -148,6 +151,10 @@ class Carrier(Protocol):
 
     def collect(self, call: DeferredCall, /) -> None:
         """Note a call of `send()` that is in its unit by now."""
+        ...
+
+    def join(self, call: DeferredCall, /) -> None:
+        """Have a call written by the transactions around it, where the engine can."""
         ...
 
     def securing(self, scope: DeferScope, /) -> Any:

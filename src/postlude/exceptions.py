@@ -157,6 +157,11 @@ UNSUPPORTED = (
     "engine was chosen for other work. Leave the option out, or configure an engine "
     "that can: docs/queues.md has a table."
 )
+SEALED = (
+    ".{option}() was set on {name} after it was written into the transaction of "
+    "Django's that is open here: Django tells nobody when it is about to commit, so "
+    ".durable() writes at once. Set it last: `defer(fn).{option}(...).durable()`."
+)
 BAD_RETRIES = (
     ".retry() got {retries!r}, and it takes how many further runs there may be: a "
     "whole number, 0 or more. Usually a number of seconds was meant. Use "

@@ -20,12 +20,13 @@ from postlude.exceptions import (
 from postlude.queues._handles import Durable, Remote, Retrying
 from postlude.queues._handles import hand_over as _hand_over
 from postlude.queues._job import MOST
+from postlude.queues._joining import Joining
 from postlude.queues._line import Line, Ticket
 
 if TYPE_CHECKING:
     from postlude._call import DeferredCall
     from postlude._scope import DeferScope
-    from postlude.queues._queue import Leasing, Queue
+    from postlude.queues._queue import Leasing, Queue, Transactional
 
 DURABLE_RETRIES = 3
 """What `.durable()` and `queue()` allow without `.retry()`: a process that dies while
@@ -41,6 +42,7 @@ class Carrier:
     def __init__(self, queue: Queue) -> None:
         self.queue = queue
         self.line = Line(queue, in_force().queue_lease)
+        self._joining = self._new_joining()
         self._lock = threading.Lock()
         self._serving = False
         self._stop = threading.Event()
@@ -89,6 +91,7 @@ class Carrier:
         handle.retries = DURABLE_RETRIES
         if before is not None:
             handle.retries, handle.backoff = before.retries, before.backoff
+        self.join(call)
         self._collect(call)
 
     def send(self, call: DeferredCall, delay: float, key: str | None) -> None:
@@ -147,6 +150,8 @@ class Carrier:
             scope._durables.append(call)
             return
         handle = cast("Retrying", call._handle)
+        if self._is_joined(call) or not handle.claim(self):
+            return
         handle.ticket = self.line.put([handle.job(call)], self._hold())
         if not _on_loop():
             handle.token = handle.ticket.wait()[0]
@@ -172,7 +177,32 @@ class Carrier:
 
     def collect(self, call: DeferredCall) -> None:
         """Note a call of `queue()`, which is in its unit by now."""
+        self.join(call)
         self._collect(call)
+
+    # -- in the caller's transaction ----------------------------------------
+
+    def join(self, call: DeferredCall) -> None:
+        """Have a call written by the transactions around it, where the engine can.
+
+        Raises:
+            StatementError: a transaction of the call takes no statements any more.
+            QueueError: with Django it is written now, and that failed.
+        """
+        if self._joining is not None:
+            self._joining.join(call, self._hold())
+
+    def takes_back(self, call: DeferredCall, token: str) -> bool:
+        """Take a call out at the end of the transaction that has written it."""
+        return self._joining is not None and self._joining.take_back(call, token)
+
+    def _is_joined(self, call: DeferredCall) -> bool:
+        return self._joining is not None and self._joining.will_write(call)
+
+    def _new_joining(self) -> Joining | None:
+        if not self.queue.can.transactional:
+            return None
+        return Joining(cast("Transactional", self.queue), self.line, _on_loop)
 
     # -- before the response ------------------------------------------------
 
@@ -184,6 +214,8 @@ class Carrier:
         scope._secured = True
         calls, scope._durables = scope._durables, None
         ok = scope._would_succeed()
+        for call in calls or ():
+            self._watch(cast("Retrying", call._handle))
         wanted = [call for call in calls or () if self._may_be_needed(call, ok)]
         if not wanted:
             return None
@@ -205,10 +237,10 @@ class Carrier:
     def _may_be_needed(self, call: DeferredCall, ok: bool) -> bool:
         if call.state != "pending" or call._committed is False:
             return False
-        handle = cast("Retrying", call._handle)
-        if handle.token is not None or getattr(handle, "written_by", None) is not None:
+        if not ok and call._rule is None:
             return False
-        return ok or call._rule is not None
+        handle = cast("Retrying", call._handle)
+        return not self._is_joined(call) and handle.claim(self)
 
     def _hold(self) -> float:
         return self.line.lease if self.queue.can.leases else 0.0
@@ -230,6 +262,7 @@ class Carrier:
     def forked(self) -> None:
         """Begin anew in a forked child: the parent's jobs are the parent's (D8)."""
         self.line = Line(self.queue, self.line.lease)
+        self._joining = self._new_joining()
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._serving = False
@@ -240,6 +273,8 @@ class Carrier:
 
     def serve(self, work: Callable[[Carrier, threading.Event], None]) -> None:
         """Have threads of this process work on the queue, if the engine allows it."""
+        if self._joining is not None:
+            self._joining.ask()
         count = in_force().queue_threads
         if self._serving or not self.queue.can.embedded or not count:
             return

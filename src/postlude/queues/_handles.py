@@ -34,6 +34,10 @@ class Retrying:
     delay = 0.0
     token: str | None = None
     ticket: Ticket | None = None
+    joins = False
+    """Whether transactions around the call have been asked to write it."""
+    sealed = False
+    """Whether it is written, and yet has not left: what it says cannot change."""
 
     def __init__(self, carrier: Carrier, payload: str) -> None:
         self._carrier = carrier
@@ -60,6 +64,10 @@ class Retrying:
             key=self.key,
             delay=delay or self.delay,
         )
+
+    def claim(self, writer: object) -> bool:
+        """Become who writes the job; False if another one is. Any thread."""
+        return self.__dict__.setdefault("writer", writer) is writer
 
     # -- the begin ----------------------------------------------------------
 
@@ -233,9 +241,6 @@ class Leased(Retrying):
 class Durable(Leased):
     """Behind `.durable()`: written before the response, run here under a lease."""
 
-    written_by: object = None
-    """The transaction that writes it, if one does."""
-
     def beginning(self, call: DeferredCall, /) -> Ticket | None:
         """Write it now if that has not been done, and take it."""
         carrier = self._carrier
@@ -273,6 +278,8 @@ class Durable(Leased):
 
     def dropped(self, call: DeferredCall, /) -> None:
         """Take it out again."""
+        if self.token and self._carrier.takes_back(call, self.token):
+            return
         self.done(call)
 
 
@@ -304,10 +311,13 @@ class Remote(Retrying):
     def _next_pause(self, _call: DeferredCall, /) -> float | None:
         return None  # it never ran here: what failed is the queue
 
-    def dropped(self, _call: DeferredCall, /) -> None:
+    def dropped(self, call: DeferredCall, /) -> None:
         """Take it out again, where that can be done."""
-        if self.token and self._carrier.queue.can.leases:
-            self._carrier.line.finish(self.token)
+        carrier, token = self._carrier, self.token
+        if not (token and carrier.queue.can.leases):
+            return
+        if not carrier.takes_back(call, token):
+            carrier.line.finish(token)
 
     def lost(self, scope: DeferScope, call: DeferredCall, /, *, ran: bool) -> bool:
         """Let the workers have it."""

@@ -6,7 +6,8 @@ import selectors
 import threading
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
+from urllib.parse import SplitResult, urlsplit
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
@@ -30,7 +31,7 @@ say otherwise. The line waits for 30 s in all."""
 _IDENTITY = (
     "select current_database(), "
     "(select oid from pg_database where datname = current_database()), "
-    "pg_postmaster_start_time()"
+    "pg_postmaster_start_time(), current_setting('search_path') as search_path"
 )
 
 
@@ -79,24 +80,25 @@ class Database:
             QueueError: it cannot be asked.
         """
         (found,) = self.rows(_IDENTITY)
+        self._search_path = found.pop("search_path")
         return tuple(found.values())
+
+    def is_at(self, database: str) -> bool:
+        """Tell by its name in records whether a database may be this one."""
+        mine, other = urlsplit(self.shown()), urlsplit(database)
+        return _place(mine) == _place(other)
 
     @contextmanager
     def inside(self, execute: Execute) -> Generator[None]:
         """Have names mean in somebody's transaction what they mean to the engine."""
-        wanted = self.search_path()
+        wanted = self._search_path
+        if wanted is None:  # nobody has asked the database yet, and here nobody can
+            yield
+            return
         ((before, _),) = execute(_SET_PATH, {"path": wanted})
         yield
         if before != wanted:
             execute(_SET_PATH, {"path": before})
-
-    def search_path(self) -> str:
-        """Give the schemas in which the engine looks for its tables."""
-        path = self._search_path
-        if path is None:
-            (found,) = self.rows("select current_setting('search_path') as path")
-            path = self._search_path = cast("str", found["path"])
-        return path
 
     def close(self) -> None:
         """Close all connections; the next use opens new ones."""
@@ -174,6 +176,13 @@ def executing(connection: Connection) -> Execute:
         return [tuple(row.values()) for row in found]
 
     return execute
+
+
+def _place(address: SplitResult) -> tuple[str, int, str]:
+    host = address.hostname or "localhost"
+    here = host in {"localhost", "127.0.0.1", "::1"}
+    name = address.path.removeprefix("/")
+    return "localhost" if here else host, address.port or 5432, name
 
 
 def libpq(address: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from threading import Event
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -48,7 +48,7 @@ class Lease(NamedTuple):
     """The how manieth run it is, from 1."""
 
 
-Execute = Callable[[str, dict[str, object]], Sequence[Sequence[Any]]]
+Execute = Callable[[str, Mapping[str, object]], Sequence[Sequence[Any]]]
 """Runs SQL with `:name` parameters in somebody's transaction, and gives its rows."""
 Run = Callable[["Job | str | bytes", int], "Verdict"]
 """Runs one job: the job or its text, and how many runs the engine counts before it."""
@@ -155,17 +155,24 @@ class Leasing(Queue, Protocol):
         ...
 
 
-class Transactional(Leasing, Protocol):
+class Transactional(Queue, Protocol):
     """What an engine with `can.transactional` does besides."""
 
     def identity(self) -> object:
-        """Say which database this is, as `postlude.transactions` says it of a gate.
+        """Say which database this is: as `Execute.identity()`, or as its `.database`.
 
         Raises:
             QueueError: it cannot be asked.
         """
         ...
 
+    def is_at(self, database: str, /) -> bool:
+        """Tell whether a database of that name in records may be this; asks nobody."""
+        ...
+
     def write(self, execute: Execute, job: Job, /, *, hold: float) -> str:
-        """Write a job in the transaction of *execute*; gives its token."""
+        """Write a job in the transaction of *execute*; gives its token.
+
+        May run on an event loop, so it waits for nobody but *execute*.
+        """
         ...

@@ -127,6 +127,10 @@ class ProcrastinateQueue:
         """Say which database this is."""
         return self.database.identity()
 
+    def is_at(self, database: str, /) -> bool:
+        """Tell by its name in records whether a database may be this one."""
+        return self.database.is_at(database)
+
     def begin(self, token: str, lease: float, /) -> Lease | None:
         """Take a job that was put on hold."""
         if not token:
