@@ -105,7 +105,7 @@ class Blocks:
     def run(self, scope: DeferScope) -> None:
         """Run the calls of a `with` block in the calling thread."""
         scope.runner = background
-        error = _secure(scope) if scope._durables else None
+        error = _secure(scope)
         if scope.close():
             loop = running_loop()
             if loop is not None:
@@ -117,6 +117,7 @@ class Blocks:
     async def arun(self, scope: DeferScope) -> None:
         """Run the calls of an `async with` block: sync in threads, async right here."""
         if not scope._durables:
+            scope._secured = True
             await self._arun(scope)
             return
         # A block's end is no hot road: a thread for it is simpler than a second way.
@@ -156,7 +157,8 @@ _scope.block_runner = Blocks()
 
 def _secure(scope: DeferScope) -> QueueError | None:
     """Write a block's durable calls; if that fails, the block has failed (F2)."""
-    if _call.carrier is None:
+    if _call.carrier is None or not scope._durables:
+        scope._secured = True
         return None
     try:
         _call.carrier.secure(scope)

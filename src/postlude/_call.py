@@ -161,7 +161,7 @@ class DeferredCall:
             CallStartedError: the call has started.
         """
         if self._open("always"):
-            self._rule = _always
+            self._rule = always
             self._plain = False
         return self
 
@@ -355,7 +355,8 @@ def _pauses(backoff: object) -> float | tuple[float, ...]:
     return pauses if several else pauses[0]
 
 
-def _always(_outcome: Outcome) -> bool:
+def always(_outcome: Outcome) -> bool:
+    """Be the rule of `.always()`."""
     return True
 
 

@@ -162,6 +162,19 @@ SEALED = (
     "Django's that is open here: Django tells nobody when it is about to commit, so "
     ".durable() writes at once. Set it last: `defer(fn).{option}(...).durable()`."
 )
+STILL_OPEN = (
+    ".durable() was asked for {name}, whose transaction on {database} is still open "
+    "while the response leaves; workers of {queue} begin what they get, so it was not "
+    "written. Usually the session belongs to a dependency that commits after the "
+    "response. Commit before it, or use an engine with leases: docs/queues.md has a "
+    "table."
+)
+STILL_ASKED = (
+    ".durable() was asked for {name}, whose .when() is asked after the response only; "
+    "workers of {queue} begin what they get, so it was not written. Usually the engine "
+    "was chosen for other work. Decide in the function itself, or use an engine with "
+    "leases: docs/queues.md has a table."
+)
 BAD_RETRIES = (
     ".retry() got {retries!r}, and it takes how many further runs there may be: a "
     "whole number, 0 or more. Usually a number of seconds was meant. Use "

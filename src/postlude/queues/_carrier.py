@@ -9,12 +9,16 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
 from postlude import _codec, _importable, _names
+from postlude._call import always
 from postlude._outcome import Outcome
 from postlude._settings import in_force
 from postlude.exceptions import (
     NOT_IMPORTABLE,
+    STILL_ASKED,
+    STILL_OPEN,
     UNSUPPORTED,
     ArgumentError,
+    QueueError,
     QueueOptionError,
 )
 from postlude.queues._handles import Durable, Remote, Retrying
@@ -85,12 +89,15 @@ class Carrier:
         if not can.at_least_once:
             raise self._unsupported("durable()", call, "keep a job whose process dies")
         before = self._handle(call)
+        if isinstance(before, Remote):
+            before.promised = True
         if isinstance(before, (Durable, Remote)):
             return
         handle = self._stand_behind(call, Durable if can.leases else Remote)
         handle.retries = DURABLE_RETRIES
         if before is not None:
             handle.retries, handle.backoff = before.retries, before.backoff
+        handle.promised = True
         self.join(call)
         self._collect(call)
 
@@ -148,6 +155,8 @@ class Carrier:
             if scope._durables is None:
                 scope._durables = []
             scope._durables.append(call)
+            return
+        if self._comes_later(call):
             return
         handle = cast("Retrying", call._handle)
         if self._is_joined(call) or not handle.claim(self):
@@ -210,13 +219,16 @@ class Carrier:
         """Begin to write what must be written before the response (F2).
 
         None: there is nothing to write. From here on late ones are written at once.
+
+        Raises:
+            QueueError: a promise cannot be kept; nothing was written.
         """
         scope._secured = True
         calls, scope._durables = scope._durables, None
         ok = scope._would_succeed()
         for call in calls or ():
             self._watch(cast("Retrying", call._handle))
-        wanted = [call for call in calls or () if self._may_be_needed(call, ok)]
+        wanted = [call for call in calls or () if self._is_needed_now(call, ok)]
         if not wanted:
             return None
         handles = [cast("Retrying", call._handle) for call in wanted]
@@ -234,13 +246,43 @@ class Carrier:
             secured.ticket.wait()
             secured.settle()
 
-    def _may_be_needed(self, call: DeferredCall, ok: bool) -> bool:
-        if call.state != "pending" or call._committed is False:
+    def _is_needed_now(self, call: DeferredCall, ok: bool) -> bool:
+        if call.state != "pending":
+            return False
+        if call._committed is False and call._after_commit and call._rule is None:
             return False
         if not ok and call._rule is None:
             return False
-        handle = cast("Retrying", call._handle)
-        return not self._is_joined(call) and handle.claim(self)
+        if self._is_joined(call) or self._comes_later(call):
+            return False
+        return cast("Retrying", call._handle).claim(self)
+
+    def _comes_later(self, call: DeferredCall) -> bool:
+        """Tell whether nobody knows yet if *call* is to run, and the engine must not.
+
+        Workers of an engine without leases begin what is written. `queue()` is then
+        written when it is known; `.durable()` was promised for now.
+
+        Raises:
+            QueueError: it was promised.
+        """
+        if self.queue.can.leases:
+            return False
+        for gate in tuple(call._gates or ()):
+            gate.poll()
+        if call.waits_for_commit():
+            text = STILL_OPEN
+        elif call._rule not in {None, always}:
+            text = STILL_ASKED
+        else:
+            return False
+        if getattr(call._handle, "promised", False):
+            databases = " and ".join(gate.database for gate in call._gates or ())
+            call._drop("cancelled")  # all of it, as at the call site
+            raise QueueError(
+                text.format(name=call.name, queue=self.queue.name, database=databases)
+            )
+        return True
 
     def _hold(self) -> float:
         return self.line.lease if self.queue.can.leases else 0.0

@@ -241,6 +241,8 @@ class Leased(Retrying):
 class Durable(Leased):
     """Behind `.durable()`: written before the response, run here under a lease."""
 
+    promised = True
+
     def beginning(self, call: DeferredCall, /) -> Ticket | None:
         """Write it now if that has not been done, and take it."""
         carrier = self._carrier
@@ -285,6 +287,9 @@ class Durable(Leased):
 
 class Remote(Retrying):
     """A call that a worker runs: `queue()`, or `.durable()` without leases."""
+
+    promised = False
+    """Whether it must be written before the response."""
 
     def beginning(self, call: DeferredCall, /) -> Ticket | None:
         """Write it if that has not been done, and let the workers have it."""

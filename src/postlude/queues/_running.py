@@ -143,6 +143,8 @@ def run(message: Job | str | bytes, runs: int) -> Verdict:
         died = ArgumentError(DIED.format(name=job.name, runs=attempt - 1))
         return Verdict("failed", 0.0, refuse(job, died, attempt=attempt - 1))
     _run(job, attempt, unit, handle)
+    if handle.verdict.state == "failed":
+        _reporting.flush()  # the engine is told when it is on record
     return handle.verdict
 
 
@@ -205,6 +207,7 @@ def refuse(
         host=host_name(),
     )
     _reporting.keep(record, "a job was refused: %s", exc)
+    _reporting.flush()
     return record
 
 
