@@ -84,6 +84,17 @@ def _forge_rq(_queue: Any, name: str, text: str) -> None:
 
 RQ = Kind("rq+redis", REDIS, "", _forge_rq, _clean_redis)
 
+
+def _forge_dramatiq(queue: Any, name: str, text: str) -> None:
+    message = import_module("dramatiq").Message(
+        queue_name=name, actor_name="postlude_run", args=(text,), kwargs={}, options={}
+    )
+    queue.broker.enqueue(message)
+
+
+DRAMATIQ_AMQP = Kind("dramatiq+amqp", AMQP, "", _forge_dramatiq, _clean_rabbit)
+DRAMATIQ_REDIS = Kind("dramatiq+redis", REDIS, "", _forge_dramatiq, _clean_redis)
+
 KINDS: list[Kind] = []
 if ALL:
-    KINDS += [CELERY_AMQP, CELERY_REDIS]
+    KINDS += [CELERY_AMQP, CELERY_REDIS, RQ, DRAMATIQ_AMQP, DRAMATIQ_REDIS]

@@ -32,6 +32,18 @@ def until(what: Callable[[], object], patience: float = PATIENCE) -> None:
         time.sleep(0.05)
 
 
+def descendants(pid: int) -> list[int]:
+    """Give a process' children and theirs; some of them leave its group."""
+    found: list[int] = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = status.read_text().rpartition(")")[2].split()
+            if int(fields[1]) == pid:
+                child = int(status.parent.name)
+                found += [child, *descendants(child)]
+    return found
+
+
 class Stage:
     """One engine with a queue of its own, its processes, its ledger, its records."""
 
@@ -117,16 +129,18 @@ class Stage:
 
     def kill(self, process: subprocess.Popen[bytes]) -> float:
         """End a process and its children as a power cut would; gives when."""
-        os.killpg(process.pid, signal.SIGKILL)
+        for one in [process.pid, *descendants(process.pid)]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(one, signal.SIGKILL)
         process.wait(PATIENCE)
         return time.time()
 
     def end(self) -> None:
         """End all processes and take away what is left of the queue."""
         for process in self.processes:
+            self.kill(process)
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            process.wait(PATIENCE)
         for proxy in self._proxies:
             proxy.cut()
         self.store.close()
