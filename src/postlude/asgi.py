@@ -217,14 +217,16 @@ class Exchange(DeferScope):
 
     async def _send_head(self, message: Message, carrier: Carrier) -> None:
         """Send the head when what must survive this process has been written (F2)."""
-        secured = carrier.securing(self)
-        if secured is not None:
-            try:
-                await answer(secured.ticket)
-            finally:
-                self._status = None  # until the head is on its way there is none
-                secured.settle()
-        self._status = message["status"]
+        try:
+            secured = carrier.securing(self)
+            if secured is not None:
+                try:
+                    await answer(secured.ticket)
+                finally:
+                    secured.settle()
+        except BaseException:
+            self._status = None  # this head never leaves
+            raise
         await self._send(message)
 
     def _timed(self, message: Message) -> Message:

@@ -30,8 +30,6 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from stage import FORMS, PATIENCE, UNITS, Listener
 
-from postlude.instrumentation import _instruments
-
 
 @pytest.fixture(autouse=True)
 def _own_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
