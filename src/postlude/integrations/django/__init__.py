@@ -15,8 +15,8 @@ def create_order(request):
 
 Calls also wait for the transactions that they were deferred in (`atomic()`, its
 savepoints, `ATOMIC_REQUESTS`) and go with a rollback: the middleware installs
-`postlude.transactions.django`. Commands and workers, which have no middleware, say
-`postlude.transactions.django.install()` once, for example in `AppConfig.ready()`.
+`postlude.transactions.django`. For commands, workers and tests without it, this package
+in `INSTALLED_APPS` does the same, or `postlude.transactions.django.install()`.
 
 Settings go into `POSTLUDE = {"THREADS": 8, ...}`. Under ASGI, wrap the application in
 `postlude.asgi.PostludeMiddleware` too, so that the server's shutdown drains the calls.
