@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from places import database
 
 ALL = os.environ.get("TEST_DATABASES") == "all"
-LEASING = ["procrastinate"]
+LEASING = ["absurd", "procrastinate"]
 collect_ignore_glob = [] if ALL else ["test_*.py"]
 
 
@@ -43,7 +43,10 @@ def queue(address: str) -> Iterator[object]:
         connection.execute(EMPTY[engine])
 
 
-EMPTY = {"procrastinate": "truncate procrastinate_jobs, procrastinate_workers cascade"}
+EMPTY = {
+    "absurd": "truncate absurd.t_postlude, absurd.r_postlude",
+    "procrastinate": "truncate procrastinate_jobs, procrastinate_workers cascade",
+}
 
 
 @pytest.fixture(autouse=True)

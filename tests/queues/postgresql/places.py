@@ -52,23 +52,55 @@ def place(engine: str, **settings: str) -> Iterator[Mapping[str, str]]:
         yield {"POSTLUDE_QUEUE": queue, "POSTLUDE_QUEUE_LEASE": "2", **settings}
 
 
+@contextmanager
+def site_of_tasks(**settings: str) -> Iterator[Mapping[str, str]]:
+    """Give the environment of processes of a Django project with tasks in rows."""
+    with database("django") as queue:
+        yield {
+            "POSTLUDE_QUEUE": "django",
+            "POSTLUDE_QUEUE_LEASE": "2",
+            **django_environment(queue.partition("+")[2]),
+            **settings,
+        }
+
+
+def django_environment(address: str) -> dict[str, str]:
+    """Give the environment in which Django finds its settings."""
+    here = Path(__file__).parent
+    return {
+        "SHOP_DATABASE": address,
+        "DJANGO_SETTINGS_MODULE": "site_of_tasks",
+        "PYTHONPATH": f"{here}{os.pathsep}{here.parent / 'kill'}",
+    }
+
+
 def install(queue: str) -> None:
-    """Make the tables of an engine, by the command that the documentation gives."""
-    engine = queue.partition("+")[0]
-    done = subprocess.run(
-        [Path(sys.executable).parent / COMMANDS[engine][0], *COMMANDS[engine][1:]],
-        check=False,
-        capture_output=True,
-        env={**os.environ, "POSTLUDE_QUEUE": queue},
-    )
-    assert done.returncode == 0, done.stderr.decode()
+    """Make the tables of an engine, by the commands that the documentation gives."""
+    engine, _, address = queue.partition("+")
+    for name, *options in COMMANDS[engine]:
+        done = subprocess.run(
+            [Path(sys.executable).parent / name, *options],
+            check=False,
+            capture_output=True,
+            env={
+                **os.environ,
+                "POSTLUDE_QUEUE": queue,
+                "ABSURD_DATABASE_URL": address,
+                **(django_environment(address) if engine == "django" else {}),
+            },
+        )
+        assert done.returncode == 0, done.stderr.decode()
 
 
 COMMANDS = {
+    "absurd": (("absurdctl", "init"), ("absurdctl", "create-queue", "postlude")),
+    "django": (("django-admin", "migrate"),),
     "procrastinate": (
-        "procrastinate",
-        "--app=postlude.queues.procrastinate.app",
-        "schema",
-        "--apply",
+        (
+            "procrastinate",
+            "--app=postlude.queues.procrastinate.app",
+            "schema",
+            "--apply",
+        ),
     ),
 }
