@@ -31,9 +31,11 @@ class Clockwork(uvloop.Loop):
 
     def call_later(  # type: ignore[override]
         self, _delay: float, callback: Callable[..., object], *args: Any, **_: Any
-    ) -> None:
-        """Keep a callback for the next `fire`."""
-        self._waiting.append((callback, args))
+    ) -> tuple[Callable[..., object], tuple[Any, ...]]:
+        """Keep a callback for the next `fire`; whoever gets None asks for another."""
+        timer = callback, args
+        self._waiting.append(timer)
+        return timer
 
     def fire(self) -> None:
         """Have all timers end."""

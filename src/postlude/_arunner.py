@@ -46,6 +46,7 @@ class LoopRunner:
         """How many units there may be before each is counted; set now and then."""
         self._batch: list[DeferScope] = []
         self._timer: asyncio.TimerHandle | None = None
+        self._looks = False
         self._tasks: dict[DeferredCall, asyncio.Task[None]] = {}
         self._backlog: deque[tuple[DeferScope, DeferredCall | None, Any]] = deque()
         self._keepers: set[asyncio.Task[None]] = set()
@@ -124,6 +125,15 @@ class LoopRunner:
                 self._begin(scope)
         if sync:
             threads.submit_all(sync)
+            if not self._looks:
+                self._looks = True
+                self.loop.call_later(self._pause, self._look)
+
+    def _look(self) -> None:
+        """See whether the threads get on with what they were given."""
+        self._looks = _threads.threads().look()
+        if self._looks:
+            self.loop.call_later(self._pause, self._look)
 
     def _step(self, scope: DeferScope) -> None:
         """Begin what the unit has next; the caller holds it."""
@@ -423,6 +433,7 @@ class LoopRunner:
     def forked(self) -> None:
         """Forget the parent's units in a forked child."""
         self._batch.clear()
+        self._looks = False
         self._tasks.clear()
         self._backlog.clear()
 

@@ -262,7 +262,9 @@ def wait_for(
     """
     try:
         while units(runner) and _monotonic() < deadline:
-            if not _threads.threads().help():
+            threads = _threads.threads()
+            threads.hurry()
+            if not threads.help():
                 pause(0.005)
     finally:  # a second signal ends at once, and even then nothing is silent
         lose(units(runner), ENDED)

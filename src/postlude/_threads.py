@@ -7,11 +7,11 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context
-from queue import SimpleQueue
 from threading import current_thread, get_ident
 from typing import TYPE_CHECKING, Any
 
 from postlude import _reporting, _runner, _scope
+from postlude._bell import Bell
 from postlude._log import logger
 from postlude._settings import in_force
 from postlude.transactions import _gate
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from postlude.transactions._gate import Gate
 
 _monotonic = time.monotonic
+_LONG = 64
+"""Units in the queue that are too many for one thread, however short their calls."""
 
 
 class Threads:
@@ -30,16 +32,19 @@ class Threads:
     Daemonic although they are waited for: a thread inherits the flag from whoever
     starts it, and a non-daemonic one would hold the interpreter beyond `grace`.
 
-    Work lies in one queue; idle threads wait for a token. At most one token is on its
-    way: whoever gets it passes another on if there is more to do. So a burst of short
-    calls costs one wake-up, and a burst of slow ones soon has every thread.
+    Work lies in one queue; idle threads wait for a bell. At most one of them is on its
+    way: it wakes another if there is more to do, so that a burst of slow calls soon has
+    every thread. Not at once where somebody looks after the work,
+    see `submit_all`: most calls are short, and then one thread does best alone.
     """
 
     def __init__(self) -> None:
         self._ready: deque[tuple[DeferScope, DeferredCall | None, float]] = deque()
-        self._tokens: SimpleQueue[None] = SimpleQueue()
+        self._bell = Bell()
         self._lock = threading.Lock()
         self._waking = False
+        self._patient = False
+        self._first: object = None
         self._size = 0
         self._idle = 0
         self._stuck = 0
@@ -57,13 +62,47 @@ class Threads:
         *due* (`time.monotonic`) is when the first call may begin.
         """
         self._ready.append((scope, call, due))
+        self._patient = False
         if not self._waking:
             self._wake()
 
     def submit_all(self, scopes: list[DeferScope]) -> None:
-        """Have threads run what each unit has next; they share one wake-up."""
-        self._ready.extend([(scope, None, 0.0) for scope in scopes])
-        if not self._waking:
+        """Have a thread run what each unit has next; for whoever will `look` again.
+
+        Two threads with short calls spend more time on handing each other the
+        interpreter's lock than on the calls. So no second one is woken until a look
+        finds that the first has met a call that takes its time.
+        """
+        ready = self._ready
+        if not ready:
+            self._patient = True
+            self._first = None
+        ready.extend([(scope, None, 0.0) for scope in scopes])
+        if self._waking:
+            return
+        with self._lock:  # under which threads become idle
+            at_work = self._size > self._idle + self._stuck
+        if not (at_work and self._patient):
+            self._wake()
+
+    def look(self) -> bool:
+        """Wake more threads if work does not get on; True: look again in a moment."""
+        ready = self._ready
+        try:
+            first = ready[0]
+        except IndexError:
+            return False
+        # A thread that was woken and is not there yet waits for the interpreter's lock;
+        # one more that waits for it would be no help.
+        if not self._waking and (first is self._first or len(ready) > _LONG):
+            self.hurry()
+        self._first = first
+        return self._patient
+
+    def hurry(self) -> None:
+        """Have as many threads as there are run what is ready."""
+        self._patient = False
+        if self._ready and not self._waking:
             self._wake()
 
     def _wake(self) -> None:
@@ -83,15 +122,16 @@ class Threads:
             else:
                 return  # all are busy, and look again when they are done
             self._waking = True
-        self._tokens.put(None)
+        self._bell.ring()
 
     def _work(self) -> None:
         self._members.add(get_ident())
-        while self._tokens.get() is None:
+        while True:
+            self._bell.wait()
             self._waking = False
             while (item := self._next()) is not None:
                 scope, call, due = item
-                if self._ready and not self._waking:
+                if not self._patient and self._ready and not self._waking:
                     self._wake()
                 if due and (wait := due - _monotonic()) > 0:
                     time.sleep(wait)
@@ -204,8 +244,10 @@ def run_unit(scope: DeferScope, call: DeferredCall | None) -> bool:
 
     False if a call was given up while it ran: somebody else holds the unit now.
     """
-    pool = threads()
-    pool.see()
+    pool = _threads or _make_threads()
+    pool.recent = True
+    if pool.parked:
+        pool.watch_over()
     if call is not None:
         if call._timeout is not None:
             call._thread = get_ident()
@@ -317,5 +359,7 @@ def _make_threads() -> Threads:
 def forked() -> None:
     """Forget the parent's threads in a forked child: they do not exist here (D8)."""
     global _threads, _making
+    if _threads is not None:
+        _threads._bell.close()
     _threads = None
     _making = threading.Lock()
