@@ -191,7 +191,7 @@ class DramatiqQueue:
     # -- what people see ----------------------------------------------------
 
     def failed(self) -> Iterable[FailureRecord]:
-        """Give nothing: Dramatiq's dead letters cannot be listed; the store has them."""
+        """Give nothing: dead letters cannot be listed; the failure store has them."""
         return ()
 
     def retry(self, ids: Sequence[str], /) -> int:
