@@ -85,7 +85,7 @@ def test_json(project):
     }
     assert found["counts"] == {
         "done": 0, "failed": 1, "timed_out": 0, "lost": 0, "refused": 0, "gone": 0,
-        "ready": 0,
+        "queued": 0, "ready": 0,
     }  # fmt: skip
 
 
