@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cached_property, partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
@@ -46,7 +46,6 @@ class Carrier:
     def __init__(self, queue: Queue) -> None:
         self.queue = queue
         self.line = Line(queue, in_force().queue_lease)
-        self._joining = self._new_joining()
         self._lock = threading.Lock()
         self._serving = False
         self._stop = threading.Event()
@@ -208,7 +207,9 @@ class Carrier:
     def _is_joined(self, call: DeferredCall) -> bool:
         return self._joining is not None and self._joining.will_write(call)
 
-    def _new_joining(self) -> Joining | None:
+    @cached_property
+    def _joining(self) -> Joining | None:
+        # When it is needed: of Django's tasks nothing is known before Django is set up.
         if not self.queue.can.transactional:
             return None
         return Joining(cast("Transactional", self.queue), self.line, _on_loop)
@@ -304,7 +305,7 @@ class Carrier:
     def forked(self) -> None:
         """Begin anew in a forked child: the parent's jobs are the parent's (D8)."""
         self.line = Line(self.queue, self.line.lease)
-        self._joining = self._new_joining()
+        self.__dict__.pop("_joining", None)
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._serving = False

@@ -135,24 +135,26 @@ async def with_sqlalchemy_async(address: str, plan: list[Block]) -> None:
 async def with_django(address: str, plan: list[Block]) -> None:
     """Use Django's blocks."""
 
-    def run(alias: str, block: Block) -> None:
-        with suppress(NoError), transaction.atomic(using=alias):
-            for step in block.steps:
-                if isinstance(step, Block):
-                    run(alias, step)
-                else:
-                    with connections[alias].cursor() as cursor:
-                        cursor.execute(f"{INSERT}%s)", [step])
-                    promise(step)
-            if not block.keep:
-                raise NoError
-
     def all_of_them() -> None:
         with known_to_django(address) as alias:
             for block in plan:
-                run(alias, block)
+                run_in_django(alias, block)
 
     await to_thread(all_of_them)
+
+
+def run_in_django(alias: str, block: Block) -> None:
+    """Run one block."""
+    with suppress(NoError), transaction.atomic(using=alias):
+        for step in block.steps:
+            if isinstance(step, Block):
+                run_in_django(alias, step)
+            else:
+                with connections[alias].cursor() as cursor:
+                    cursor.execute(f"{INSERT}%s)", [step])
+                promise(step)
+        if not block.keep:
+            raise NoError
 
 
 async def to_thread(work) -> None:
