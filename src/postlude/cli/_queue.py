@@ -135,6 +135,8 @@ def _number(number: int | None) -> Text:
 def _shown(value: object) -> Text:
     if isinstance(value, bool):
         return Text("yes", "green") if value else Text("no", "yellow")
+    if value == float("inf"):
+        return Text("never", "yellow")
     return Text(duration(cast("float", value)))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from urllib.parse import parse_qsl, urlsplit, urlunsplit
+from urllib.parse import parse_qsl
 
 from postlude.exceptions import SettingsError
 
@@ -10,8 +10,7 @@ from postlude.exceptions import SettingsError
 class Address:
     """A broker's own address, and options of ours that were taken out of it."""
 
-    def __init__(self, given: str, url: str, options: dict[str, str]) -> None:
-        self._given = given
+    def __init__(self, url: str, options: dict[str, str]) -> None:
         self._options = options
         self.url = url
         """What the engine's own library understands."""
@@ -19,10 +18,8 @@ class Address:
     @classmethod
     def read(cls, address: str) -> Address:
         """Understand `engine+scheme://host/path?option=value`."""
-        _, _, url = address.partition("+")
-        parts = urlsplit(url)
-        options = dict(parse_qsl(parts.query))
-        return cls(address, urlunsplit(parts._replace(query="")), options)
+        url, _, query = address.partition("+")[2].partition("?")
+        return cls(url, dict(parse_qsl(query)))
 
     def text(self, name: str, default: str) -> str:
         """Take an option out."""

@@ -16,14 +16,15 @@ Checked on Celery 5.7. Its worker's own command works as well:
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from postlude import _call
-from postlude._settings import settings
+from postlude import _call, _reporting
+from postlude._settings import in_force, settings
 from postlude._threads import start_thread
 from postlude.exceptions import ArgumentError, QueueError, SettingsError
 from postlude.queues import _running
@@ -288,12 +289,17 @@ class CeleryQueue:
             without_mingle=True,
         )
 
+        over = threading.Event()
+
         def end() -> None:
             stop.wait()
             _state.should_stop = 0
+            if not over.wait(in_force().grace):
+                _leave()
 
         start_thread(end, "postlude-celery-stop")
         worker.start()
+        over.set()
         if worker.exitcode:
             raise QueueError(
                 "Celery's worker ended by itself; its log says why. Usually its broker "
@@ -331,6 +337,15 @@ class CeleryQueue:
         self._connection = None
         self._lock = threading.RLock()
         self._pid = os.getpid()
+
+
+def _leave() -> None:
+    """End at once: the broker gives what runs to another worker, as after a crash."""
+    billiard: Any = import_module("billiard")
+    for child in billiard.active_children():
+        os.kill(child.pid, signal.SIGKILL)
+    _reporting.flush()
+    os._exit(0)
 
 
 def _readable(text: str | bytes) -> Job | None:

@@ -18,7 +18,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from postlude import _call
-from postlude._settings import settings
+from postlude._settings import in_force, settings
 from postlude.exceptions import ArgumentError, QueueError, SettingsError
 from postlude.queues import _running
 from postlude.queues._address import Address
@@ -185,7 +185,7 @@ class DramatiqQueue:
         worker.queue_prefetch = threads
         worker.start()
         stop.wait()
-        worker.stop()
+        worker.stop(timeout=round(in_force().grace * 1000))
         self.broker.close()
 
     # -- what people see ----------------------------------------------------

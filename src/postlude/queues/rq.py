@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -22,7 +23,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from postlude._settings import settings
+from postlude._settings import in_force, settings
 from postlude._threads import start_thread
 from postlude.exceptions import ArgumentError, QueueError
 from postlude.failures import FailureRecord
@@ -143,12 +144,19 @@ class RQQueue:
             serializer=_serializer,
         )
 
+        over = threading.Event()
+
         def end() -> None:
             stop.wait()
             pool.request_stop()
+            # RQ takes a second signal within a second for the same one; one that comes
+            # later ends what runs.
+            while not over.wait(max(in_force().grace, 1.5)):
+                pool.stop_workers()
 
         start_thread(end, "postlude-rq-stop")
         pool.start(logging_level="WARNING")
+        over.set()
         connection.close()
 
     # -- what people see ----------------------------------------------------

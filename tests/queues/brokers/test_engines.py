@@ -7,10 +7,12 @@ from itertools import pairwise
 
 import broker_jobs
 import pytest
+from broker_kinds import AT_LEAST_ONCE, AT_MOST_ONCE
 from broker_stage import PATIENCE, get, until
 
 import postlude
 from postlude import DeferScope, _call
+from postlude.exceptions import QueueOptionError
 from postlude.queues import Job
 
 pytestmark = pytest.mark.timeout(300)
@@ -103,6 +105,9 @@ def test_a_forged_message_is_refused_recorded_and_never_run(stage, text, said):
     ]
 
 
+@pytest.mark.parametrize(
+    "stage", AT_LEAST_ONCE, indirect=True, ids=lambda kind: kind.name
+)
 def test_a_job_that_kills_its_worker_ends_after_its_retries(stage):
     """Runs are counted before they run: 2 retries are 3 deaths, no fourth (F2)."""
     call = postlude.queue(broker_jobs.kill, "deadly", retries=2, backoff=0.1)
@@ -119,6 +124,9 @@ def test_a_job_that_kills_its_worker_ends_after_its_retries(stage):
     assert record.payload is not None
 
 
+@pytest.mark.parametrize(
+    "stage", AT_LEAST_ONCE, indirect=True, ids=lambda kind: kind.name
+)
 def test_a_job_whose_worker_was_killed_runs_again(stage, record_property):
     """SIGKILL of a worker and its children in mid-job: the next worker runs it (F2)."""
     path = stage.folder / "go-on"
@@ -154,6 +162,9 @@ def test_sigterm_lets_the_job_end_and_loses_none(stage):
     assert len(stage.lines("hung")) == 1
 
 
+@pytest.mark.parametrize(
+    "stage", AT_LEAST_ONCE, indirect=True, ids=lambda kind: kind.name
+)
 def test_a_durable_call_survives_its_web_process(stage):
     """SIGKILL of the web process right after its 200: the call is written (F2)."""
     web, port = stage.web()
@@ -164,6 +175,9 @@ def test_a_durable_call_survives_its_web_process(stage):
     assert stage.wait_for("kept")[0][0] == id_
 
 
+@pytest.mark.parametrize(
+    "stage", AT_LEAST_ONCE, indirect=True, ids=lambda kind: kind.name
+)
 def test_a_broker_that_is_down_is_never_silent_and_work_goes_on_when_it_is_back(stage):
     """`.durable()` is a 500, `.retry()` a record that can be run again (F1, F2)."""
     proxied, proxy = stage.proxied()
@@ -211,3 +225,19 @@ def test_a_forked_child_has_a_connection_of_its_own(stage):
     for number in range(4):
         stage.wait_for(f"child-{number}", 5)
     until(lambda: stage.records() == [])
+
+
+@pytest.mark.parametrize(
+    "stage", AT_MOST_ONCE, indirect=True, ids=lambda kind: kind.name
+)
+def test_an_engine_that_runs_at_most_once_refuses_durable(stage):
+    """What an engine cannot keep is refused where it is asked for (F4)."""
+    with (
+        DeferScope(),
+        pytest.raises(QueueOptionError, match="keep a job whose process dies"),
+    ):
+        postlude.defer(broker_jobs.note, "never").durable()
+    stage.worker()
+    postlude.queue(broker_jobs.note, "good")
+    stage.wait_for("good")
+    assert stage.lines("never") == []

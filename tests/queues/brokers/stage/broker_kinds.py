@@ -26,8 +26,7 @@ class Kind:
     clean: Callable[[str], None]
     """Takes away what a queue left on its broker."""
     at_least_once: bool = True
-    worker_survives: bool = True
-    """A job that kills its process leaves the worker alive."""
+    """Without, a job whose process is killed is lost, and `.durable()` is refused."""
 
     def address(self, queue: str, folder: Path, port: int | None = None) -> str:
         """Give the address of a queue; with *port* through a proxy."""
@@ -95,6 +94,20 @@ def _forge_dramatiq(queue: Any, name: str, text: str) -> None:
 DRAMATIQ_AMQP = Kind("dramatiq+amqp", AMQP, "", _forge_dramatiq, _clean_rabbit)
 DRAMATIQ_REDIS = Kind("dramatiq+redis", REDIS, "", _forge_dramatiq, _clean_redis)
 
-KINDS: list[Kind] = []
+
+def _forge_huey(queue: Any, _name: str, text: str) -> None:
+    queue.huey.enqueue(queue._task.s(text))
+
+
+HUEY_SQLITE = Kind(
+    "huey+sqlite", "", "", _forge_huey, lambda _address: None, at_least_once=False
+)
+HUEY_REDIS = Kind(
+    "huey+redis", REDIS, "", _forge_huey, _clean_redis, at_least_once=False
+)
+
+KINDS: list[Kind] = [HUEY_SQLITE]
 if ALL:
-    KINDS += [CELERY_AMQP, CELERY_REDIS, RQ, DRAMATIQ_AMQP, DRAMATIQ_REDIS]
+    KINDS += [CELERY_AMQP, CELERY_REDIS, RQ, DRAMATIQ_AMQP, DRAMATIQ_REDIS, HUEY_REDIS]
+AT_LEAST_ONCE = [kind for kind in KINDS if kind.at_least_once]
+AT_MOST_ONCE = [kind for kind in KINDS if not kind.at_least_once]

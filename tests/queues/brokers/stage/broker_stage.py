@@ -61,9 +61,10 @@ class Stage:
 
     def environment(self, **more: str) -> dict[str, str]:
         """Give the environment of processes that use this queue."""
+        path = [str(STAGE), *filter(None, [os.environ.get("PYTHONPATH")])]
         return {
             **os.environ,
-            "PYTHONPATH": str(STAGE),
+            "PYTHONPATH": os.pathsep.join(path),
             "LEDGER": str(self.ledger),
             "POSTLUDE_QUEUE": self.address,
             "POSTLUDE_FAILURES": f"sqlite:///{self.folder / 'failures.db'}",
