@@ -6,9 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from places import site_of_tasks
 
 
+@pytest.mark.timeout(600)  # 17 s on two idle cores
 def test_random_commits_and_rollbacks_with_tasks():
     """Of 1,000 blocks with savepoints, exactly what was committed (F2)."""
     probe = Path(__file__).parent / "probe_django_tasks.py"

@@ -57,6 +57,7 @@ def waiting(queue):
     return sorted(job.name for _, job in queue.waiting())
 
 
+@pytest.mark.timeout(600)  # half a minute on two busy cores, and there is worse
 @pytest.mark.parametrize("library", LIBRARIES)
 async def test_random_commits_and_rollbacks(library, shop, queue):
     """Of 1,000 transactions with savepoints, exactly what was committed (F2)."""
