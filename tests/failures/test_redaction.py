@@ -216,6 +216,7 @@ def test_an_argument_of_100_megabytes():
     assert took < 20
 
 
+@pytest.mark.wide
 def test_an_exception_of_100_megabytes():
     """However long an exception's text is, its record has bounds (E1)."""
     record = record_of(raising, ValueError("x" * 100_000_000))

@@ -134,6 +134,7 @@ def start_all(script, file, processes, *numbers):
     return started
 
 
+@pytest.mark.wide
 def test_many_processes_and_threads_write_to_one_file(script, file):
     """100,000 records of 8 processes with 4 threads each: none is lost, none is there
     twice, and nobody hears of a locked file (E2, E3).
@@ -447,6 +448,7 @@ def test_a_damaged_file_is_put_aside_and_can_be_looked_at(file):
     store.close()
 
 
+@pytest.mark.wide
 def test_many_processes_that_meet_a_damaged_file_make_one_new_one(script, file):
     """However many see the damage at once, nobody puts the new file aside (E3)."""
     for attempt in range(3):

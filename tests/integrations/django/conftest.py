@@ -165,7 +165,13 @@ WAYS = {
 }
 
 
-@pytest.fixture(params=WAYS)
+# Wrapped, the middleware only joins the unit; test_joined.py is about that.
+@pytest.fixture(
+    params=[
+        pytest.param(way, marks=pytest.mark.wide if "wrapped" in way else ())
+        for way in WAYS
+    ]
+)
 def get(request, events, watched):
     """Request a page and wait for its calls, in each way there is.
 

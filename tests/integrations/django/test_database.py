@@ -12,7 +12,14 @@ from harness.wire import TIMEOUT
 from postlude import defer
 
 pytestmark = pytest.mark.parametrize(
-    "get", ["wsgi", "wsgi-wrapped", "asgi", "asgi-wrapped"], indirect=True
+    "get",
+    [
+        "wsgi",
+        "asgi",
+        pytest.param("wsgi-wrapped", marks=pytest.mark.wide),
+        pytest.param("asgi-wrapped", marks=pytest.mark.wide),
+    ],
+    indirect=True,
 )
 
 
