@@ -113,28 +113,48 @@ async def _run(scope: DeferScope, call: DeferredCall) -> None:
         await _await(scope, call, None)
     else:
         result: Any = True
-        with trio.move_on_after(call._timeout or float("inf")) as limit:
+        with trio.CancelScope() as limit:
             # abandon_on_cancel: a time-out gives the thread up, as everywhere (D5).
             (result,) = await trio.to_thread.run_sync(
-                _boxed, [(scope, call)], abandon_on_cancel=True, limiter=_own_limiter()
+                *(_boxed, [(scope, call)], limit),
+                abandon_on_cancel=True,
+                limiter=_own_limiter(),
             )
-        if limit.cancelled_caught and _runner.give_up(call, "timed_out") is not None:
-            _reporting.timed_out(scope, call, "is still running in its thread")
+        if limit.cancelled_caught:
+            await _give_up(scope, call)
         elif not isinstance(result, bool):
             await _await(scope, call, result)
     scope.settled()
 
 
-def _boxed(job: list[tuple[DeferScope, DeferredCall]]) -> tuple[Any]:
+async def _give_up(scope: DeferScope, call: DeferredCall) -> None:
+    """Give up a call in a thread, which may be about to begin it, or to settle it."""
+    while _runner.give_up(call, "timed_out") is None:
+        if call.state != "running":
+            return
+        await trio.sleep(0.001)
+    _reporting.timed_out(scope, call, "is still running in its thread")
+
+
+def _boxed(
+    job: list[tuple[DeferScope, DeferredCall]], limit: trio.CancelScope
+) -> tuple[Any]:
     """Hide an awaitable result: trio takes it for a mistake of the caller's.
 
-    *job* is emptied: frames of trio's thread would keep the call in its traceback.
+    *job* is emptied: frames of trio's thread would keep the call in its traceback. The
+    call's time begins here: it may have waited for a thread.
     """
     scope, call = job.pop()
     try:
+        if call._timeout:
+            trio.from_thread.run_sync(_set_clock, limit, call._timeout)
         return (_runner.execute(scope, call),)
     finally:
         del call
+
+
+def _set_clock(limit: trio.CancelScope, seconds: float) -> None:
+    limit.deadline = trio.current_time() + seconds
 
 
 async def _await(scope: DeferScope, call: DeferredCall, awaitable: Any) -> None:

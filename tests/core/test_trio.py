@@ -7,6 +7,7 @@ from contextvars import ContextVar, copy_context
 import pytest
 import trio
 import trio.lowlevel
+import trio.testing
 from stage import Boom, Gate, answering
 
 from postlude import DeferScope, configure, current_scope, defer, drain, failure_store
@@ -135,6 +136,28 @@ def test_an_async_call_has_its_time():
     assert seen == ["cancelled", "next"]
     assert calls[0].state == "timed_out"
     assert [record.state for record in failure_store().list()] == ["timed_out"]
+
+
+def test_a_call_has_its_time_from_its_begin():
+    """Waiting for a thread is not part of a call's time under trio either (D5)."""
+    configure(threads=1)
+    held, calls = Gate(), []
+
+    async def block(fn, timeout=None):
+        async with DeferScope():
+            calls.append(defer(fn).timeout(timeout) if timeout else defer(fn))
+
+    async def main():
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(block, held.wait)
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.start_soon(block, list, 0.01)
+            await trio.sleep(0.05)  # more than its time
+            assert [call.state for call in calls] == ["running", "running"]
+            held.open()
+
+    trio.run(main)
+    assert [call.state for call in calls] == ["done", "done"]
 
 
 def test_cancelling_the_block_cancels_no_call():
