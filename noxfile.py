@@ -77,8 +77,9 @@ def core(session: nox.Session) -> None:
     install_wheel(session)
     session.run(
         *("python", "-m", "pytest", "tests/core", "tests/properties"),
-        # it is about the test clients of frameworks
+        # about the test clients of frameworks, and about every module there is
         "--ignore=tests/core/test_clients.py",
+        "--ignore=tests/core/test_api.py",
         *session.posargs,
     )
 

@@ -27,7 +27,7 @@ SETTINGS = {
     "queue": ("sqlite:///jobs.db", "sqlite:///jobs.db"),
     "queue_lease": (2.5, "2.5"),
     "queue_threads": (0, "0"),
-    "instruments": (("sentry",), "sentry"),
+    "instruments": (("logging",), "logging"),
     "server_timing": (True, "1"),
 }
 each = pytest.mark.parametrize(
