@@ -143,9 +143,9 @@ def test_a_call_has_its_time_from_its_begin():
     configure(threads=1)
     held, calls = Gate(), []
 
-    async def block(fn, timeout=None):
+    async def block(fn, seconds=20):
         async with DeferScope():
-            calls.append(defer(fn).timeout(timeout) if timeout else defer(fn))
+            calls.append(defer(fn).timeout(seconds))
 
     async def main():
         async with trio.open_nursery() as nursery:
