@@ -29,6 +29,7 @@ from benchmarks.processes import (
     StoppedError,
     stop_on_signals,
 )
+from benchmarks.queue import Queue
 from benchmarks.records import Records
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ MEASURES: dict[str, Measure] = {
         Cpu(),
         Gates(),
         Records(),
+        Queue(),
         Import(),
         Memory(),
         Instructions(),

@@ -17,6 +17,7 @@ ABOUT = {
     "cpu": "CPU time per request, divided by that of the bare app",
     "gates": "What waiting for a transaction adds",
     "records": "what a failure store adds to whoever runs a call",
+    "queue": "what the queue adds to a request whose call succeeds at once",
     "import": "what `import postlude` loads",
     "memory": "what a pending call occupies",
     "instructions": "instructions per request, the app's side only (+: more than bare)",

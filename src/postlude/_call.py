@@ -289,7 +289,9 @@ class DeferredCall:
         settings()
         try:
             if carrier is None:
-                raise NoQueueError(NO_QUEUE.format(option=f".{option}", name=self.name))
+                dot = "" if option == "queue" else "."
+                text = NO_QUEUE.format(option=f"{dot}{option}", name=self.name)
+                raise NoQueueError(text)
             ask(carrier)
         except BaseException:
             if self.state == "pending":
@@ -345,14 +347,16 @@ def _pauses(backoff: object) -> float | tuple[float, ...]:
     """Understand the pauses between runs."""
     several = isinstance(backoff, (list, tuple))
     values = cast("Sequence[Any]", backoff if several else (backoff,))
-    for value in values:
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not number or not 0 <= value < float("inf"):
-            raise ValueError(BAD_BACKOFF.format(backoff=backoff))
-    if not values:
+    found = tuple(map(seconds, values))
+    if not found or None in found:
         raise ValueError(BAD_BACKOFF.format(backoff=backoff))
-    pauses = tuple(map(float, values))
-    return pauses if several else pauses[0]
+    return cast("tuple[float, ...]", found) if several else cast("float", found[0])
+
+
+def seconds(value: Any) -> float | None:
+    """Understand a number of seconds, 0 or more; None if it is none."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return float(value) if number and 0 <= value < float("inf") else None
 
 
 def always(_outcome: Outcome) -> bool:

@@ -14,6 +14,8 @@ from postlude._call import DeferredCall
 from postlude._scope import DeferScope, current
 from postlude._settings import settings
 from postlude.exceptions import (
+    BAD_DELAY,
+    BAD_KEY,
     NO_SCOPE,
     OPTION_NAMES,
     NoScopeError,
@@ -133,6 +135,7 @@ def queue(
 
     Raises:
         TypeError: *fn* cannot be called, or has a parameter named like one of these.
+        ValueError: *delay*, *retries* or *backoff* is none.
         NoQueueError: no queue is configured.
         QueueOptionError: the engine cannot do that.
         QueueError: outside of a unit, the queue cannot be reached.
@@ -141,10 +144,14 @@ def queue(
     frame = sys._getframe(1)
     call = DeferredCall(fn, args, kwargs, copy_context(), frame.f_code, frame.f_lasti)
     _refuse_names(fn)
-    call._backed("queue", lambda carrier: carrier.send(call, delay, key))
+    if not isinstance(key, (str, type(None))) or key == "":
+        raise TypeError(BAD_KEY.format(key=key))
+    if (pause := _call.seconds(delay)) is None:
+        raise ValueError(BAD_DELAY.format(delay=delay))
+    call._backed("queue", lambda carrier: carrier.send(call, pause, key))
     call.retry(retries, backoff=backoff)
     scope = current.get()
-    if scope is None:
+    if scope is None and _scope.interceptor is None:
         _send_now(call)
         return call
     _register((call,), scope, frame)
@@ -168,19 +175,16 @@ def _refuse_names(fn: object) -> None:
 
 def _send_now(call: DeferredCall) -> None:
     """Write a job outside every unit, where no end is waited for."""
+    close_gates(call, None)
+    if call._gates is None and running_loop() is None and _call.carrier is not None:
+        _call.carrier.write(call)
+        return
     scope = DeferScope()
     scope.runner = background
-    close_gates(call, None)
     scope.add(call)
     if _call.carrier is not None:
         _call.carrier.join(call)
-    if running_loop() is not None:
-        scope.end()  # in a thread; what fails there is recorded
-        return
-    if scope.close():
-        run_here(scope)
-    if call.exception is not None:
-        raise call.exception
+    scope.end()  # in a thread, or after the commit; what fails there is recorded
 
 
 def current_scope() -> DeferScope | None:
@@ -250,9 +254,7 @@ def _without_scope(calls: tuple[DeferredCall, ...], frame: FrameType) -> None:
 
 def _choose_queue(chosen: _settings.Settings) -> None:
     """Take the job engine that the settings name, when they are read."""
-    if chosen.queue is None:
-        if _call.carrier is not None:
-            _call.carrier = None
+    if chosen.queue is None and _call.carrier is None:
         return
     from postlude.queues import _opening  # noqa: PLC0415 - few have one
 

@@ -10,13 +10,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
-from postlude import _reporting, _runner, _scope, _threads
+from postlude import _call, _reporting, _runner, _scope, _threads
 from postlude._scope import DeferScope, current, held, waiting
 from postlude._settings import in_force
 from postlude.instrumentation import _instruments
 
 if TYPE_CHECKING:
-    from postlude._types import Runner
+    from postlude._call import DeferredCall
+    from postlude._types import Runner, Ticket
 
 _monotonic = time.monotonic
 ENDED = "the process ended before it was done"
@@ -113,7 +114,11 @@ def admit(scope: DeferScope) -> bool:
         return True
     if _load.with_another(weight) <= limits.max_pending:
         return True
-    if limits.overflow == "wait":
+    if limits.overflow == "hand_over" and _call.carrier is not None:
+        _call.carrier.unload(scope)
+        if not scope._calls and scope.put_down():
+            return False
+    if limits.overflow != "drop":
         scope.stay = True
         return True
     for call in scope.abandon():
@@ -270,20 +275,35 @@ def wait_for(
         lose(units(runner), ENDED)
 
 
+_HANDING_OVER = 1.5
+"""Seconds that the queue has to take what was not finished: with `grace` less than the
+ten after which container runtimes kill."""
+
+
 def lose(scopes: list[DeferScope], why: str) -> None:
-    """Record all calls of these units that have not ended as lost."""
+    """Hand over what these units have not ended, or record it as lost."""
+    leaving: list[tuple[DeferScope, DeferredCall, str, Ticket | None]] = []
     for scope in scopes:
         running = list(_runner.running.items())
         for call in [call for call, unit in running if unit is scope]:
             if _runner.give_up(call, "lost") is not None:
-                _reporting.lost(scope, call, f"{why}, while it ran")
+                ticket = _reporting.carry(call)
+                leaving.append((scope, call, f"{why}, while it ran", ticket))
         for call in scope.abandon():
+            if (refusal := scope.refusal_of(call)) is not None:
+                call.end_dropped(refusal)
+                continue
             call.state = "lost"
             end = "before it began"
             if call.waits_for_commit():
                 end = f"and its transaction on {call.awaited()} had not ended"
-            _reporting.lost(scope, call, f"{why}, {end}")
+            ticket = _reporting.carry(call)
+            leaving.append((scope, call, f"{why}, {end}", ticket))
         held.pop(scope, None)
+    # Asked for all before the first is waited for: the engine takes many at once.
+    until = _monotonic() + _HANDING_OVER
+    for scope, call, reason, ticket in leaving:
+        _reporting.left(scope, call, reason, ticket, until)
 
 
 def _after_fork() -> None:

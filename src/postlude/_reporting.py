@@ -5,17 +5,20 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from postlude import _call
 from postlude._log import say
 from postlude._settings import Settings, in_force, settings, when_loaded
+from postlude.exceptions import QueueError
 from postlude.failures import Batch, FailureRecord, FailureStore, _retry
 from postlude.instrumentation import _instruments
 
 if TYPE_CHECKING:
     from postlude._call import DeferredCall
     from postlude._scope import DeferScope
+    from postlude._types import Ticket
     from postlude.failures._writer import State, Writer
 
 _KEPT = 1_000
@@ -164,8 +167,20 @@ def timed_out(scope: DeferScope, call: DeferredCall, what: str) -> None:
 
 
 def lost(scope: DeferScope, call: DeferredCall, why: str) -> None:
-    """Log and record a call that could not run or end (D7)."""
-    if _is_carried(scope, call):
+    """Log and record a call that could not run or end, and is not carried (D7)."""
+    ticket = carry(call)
+    left(scope, call, why, ticket, monotonic() + _GIVEN)
+
+
+_GIVEN = 2.0
+"""Seconds that the queue has to take one call that is lost here."""
+
+
+def left(
+    scope: DeferScope, call: DeferredCall, why: str, ticket: Ticket | None, until: float
+) -> None:
+    """Settle a call that this process does not finish; waits for the queue *until*."""
+    if ticket is not None and _is_taken(call, ticket, until):
         call.state = "handed_over"
         tell(scope, call)
         text = "deferred call %s was handed to the queue: %s (deferred at %s)"
@@ -177,17 +192,28 @@ def lost(scope: DeferScope, call: DeferredCall, why: str) -> None:
     say(logging.ERROR, text, call.name, why, call.site, call=call)
 
 
-def _is_carried(scope: DeferScope, call: DeferredCall) -> bool:
-    """Hand a call over that this process cannot finish; blocks (D7)."""
+def carry(call: DeferredCall) -> Ticket | None:
+    """Begin to hand over a call that this process does not finish, if it can be."""
+    carrier, handle = _call.carrier, call._handle
+    ran = call.started is not None
     try:
-        if call._handle is not None:
-            return call._handle.lost(scope, call, ran=call.started is not None)
-        carrier = _call.carrier
-        return carrier is not None and carrier.hand_over(scope, call)
+        if handle is not None:
+            return handle.leaving(call, ran=ran)
+        return None if carrier is None else carrier.carry(call, ran=ran)
     except BaseException as exc:  # noqa: BLE001 - then it is recorded as lost
         text = "deferred call %s could not be handed to the queue"
         say(logging.ERROR, text, call.name, call=call, exc_info=exc)
+        return None
+
+
+def _is_taken(call: DeferredCall, ticket: Ticket, until: float) -> bool:
+    try:
+        ticket.wait(max(0.0, until - monotonic()))
+    except QueueError as exc:
+        text = "deferred call %s could not be handed to the queue: %s"
+        say(logging.ERROR, text, call.name, exc, call=call)
         return False
+    return True
 
 
 def tell(scope: DeferScope, call: DeferredCall) -> None:
@@ -230,6 +256,7 @@ def slow(call: DeferredCall, seconds: float) -> None:
 def _record(
     scope: DeferScope, call: DeferredCall, state: str, advice: str | None = None
 ) -> FailureRecord | None:
+    record = None
     try:
         for see in watchers:
             see(call)
@@ -238,7 +265,6 @@ def _record(
             _keep(record)
     except BaseException as exc:  # noqa: BLE001 - a failing store hurts nobody (E3)
         say(logging.ERROR, STORE_FAILED, exc_info=exc)
-        return None
     return record
 
 

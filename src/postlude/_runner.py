@@ -60,10 +60,12 @@ def begun(call: DeferredCall) -> bool:
     assert call._handle is not None  # noqa: S101 - asked before
     ticket = call._handle.beginning(call)
     if ticket is not None:
+        call.started = None  # the time that it may take begins afterwards
         try:
             ticket.wait()
         except QueueError:  # begun() sees it too
             pass
+        call.started = _monotonic()
     return call._handle.begun(call, ticket)
 
 

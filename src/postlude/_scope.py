@@ -465,6 +465,23 @@ class DeferScope:
         outcome = self.outcome
         return outcome is None or outcome.ok
 
+    def refusal_of(self, call: DeferredCall) -> Reason | None:
+        """Say why a call would not run if it began now; None: it would, or may yet."""
+        if call._rule is not None:
+            try:
+                wanted = call._rule(call.outcome or Outcome())
+            except BaseException:  # noqa: BLE001 - it fails as its call does (D2)
+                return None
+            return None if wanted else "outcome"
+        if call._committed is False and call._after_commit:
+            return "rollback"
+        return None if self._succeeded() else "outcome"
+
+    def take_back(self, call: DeferredCall) -> None:
+        """Line up again a call that nobody else would have. Any thread."""
+        self._calls.append(call)
+        self._add_late()
+
     def _refuse(self, call: DeferredCall, reason: Reason) -> bool:
         """Drop a call that has not started; False if it has."""
         if not self._withdraw(call):

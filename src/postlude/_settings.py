@@ -31,10 +31,11 @@ class Settings(NamedTuple):
     """Most calls waiting or running, per process, before `overflow` applies. At no
     more than 1 KiB each that is 10 MB."""
 
-    overflow: Literal["wait", "drop"] = "wait"
+    overflow: Literal["wait", "hand_over", "drop"] = "wait"
     """What happens at `max_pending`. `wait` holds the request's own task after its
     response until its calls have run, so load is pushed back and nothing is lost;
-    `drop` refuses the calls of that unit, each with a record."""
+    `hand_over` puts what can be carried on the queue, and waits for the rest; `drop`
+    refuses the calls of that unit, each with a record."""
 
     grace: float = 8.0
     """Seconds that a shutdown waits for calls. Container runtimes kill 10 s after
@@ -116,7 +117,7 @@ class SettingsOptions(TypedDict, total=False):
     threads: int
     concurrency: int
     max_pending: int
-    overflow: Literal["wait", "drop"]
+    overflow: Literal["wait", "hand_over", "drop"]
     grace: float
     soft_limit: float
     commit_wait: float
@@ -209,7 +210,7 @@ INSTRUMENTS = {"opentelemetry", "prometheus", "sentry", "logging"}
 
 
 def _policy(value: Any) -> str:
-    if value not in {"wait", "drop"}:
+    if value not in {"wait", "hand_over", "drop"}:
         raise ValueError
     return str(value)
 
@@ -218,7 +219,7 @@ _CHECKS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "threads": (_positive_int, "a whole number of at least 1"),
     "concurrency": (_positive_int, "a whole number of at least 1"),
     "max_pending": (_positive_int, "a whole number of at least 1"),
-    "overflow": (_policy, "'wait' or 'drop'"),
+    "overflow": (_policy, "'wait', 'hand_over' or 'drop'"),
     "grace": (_seconds, "a number of seconds, 0 or more"),
     "soft_limit": (_positive_seconds, "a positive number of seconds"),
     "commit_wait": (_positive_seconds, "a positive number of seconds"),

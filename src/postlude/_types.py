@@ -71,7 +71,7 @@ class Runner(Protocol):
 class Ticket(Protocol):
     """Something that a job engine is asked, in another thread."""
 
-    def wait(self) -> Any:
+    def wait(self, seconds: float = ..., /) -> Any:
         """Wait for the answer, blocking, and give it or raise."""
         ...
 
@@ -85,7 +85,7 @@ class Ticket(Protocol):
 
 
 class Handle(Protocol):
-    """What a job engine does for one call (F1, F2). Nothing here blocks but `lost`."""
+    """What a job engine does for one call (F1, F2). Nothing here blocks."""
 
     sealed: bool
     """Whether it is written, and yet has not left: what it says cannot change."""
@@ -127,8 +127,8 @@ class Handle(Protocol):
         """See to a call that does not start."""
         ...
 
-    def lost(self, scope: DeferScope, call: DeferredCall, /, *, ran: bool) -> bool:
-        """Hand over a call that this process cannot finish, blocking; True if done."""
+    def leaving(self, call: DeferredCall, /, *, ran: bool) -> Ticket | None:
+        """Hand over a call that this process does not finish; None: it cannot be."""
         ...
 
 
@@ -150,7 +150,7 @@ class Carrier(Protocol):
         ...
 
     def collect(self, call: DeferredCall, /) -> None:
-        """Note a call of `send()` that is in its unit by now."""
+        """Note a call for the moment before the response; if that is over, write it."""
         ...
 
     def join(self, call: DeferredCall, /) -> None:
@@ -165,8 +165,16 @@ class Carrier(Protocol):
         """Write it, blocking; what it raises must become an error answer."""
         ...
 
-    def hand_over(self, scope: DeferScope, call: DeferredCall, /) -> bool:
-        """Put a call without options on the queue, blocking; False if it cannot be."""
+    def write(self, call: DeferredCall, /) -> None:
+        """Write a call of `send()` now, blocking; raises what keeps it from that."""
+        ...
+
+    def carry(self, call: DeferredCall, /, *, ran: bool) -> Ticket | None:
+        """Hand over a call that this process does not finish; None: it cannot be."""
+        ...
+
+    def unload(self, scope: DeferScope, /) -> None:
+        """Hand over what can be carried of a unit that ended at `max_pending` (D6)."""
         ...
 
 

@@ -233,7 +233,16 @@ class Exchange(DeferScope):
         timing = (b"server-timing", self.timing().encode())
         return {**message, "headers": [*message.get("headers", ()), timing]}
 
+    async def _secure_late(self) -> None:
+        """Let nothing be said to the client before what came late is written (F2)."""
+        secured = None if _call.carrier is None else _call.carrier.securing(self)
+        if secured is not None:
+            await answer(secured.ticket)
+            secured.settle()
+
     async def _send_last(self, message: Message) -> None:
+        if self._durables:
+            await self._secure_late()
         if (
             self._gone is None
             and not self._receiving
@@ -266,6 +275,8 @@ class Exchange(DeferScope):
         await self._send_last({"type": "http.response.body", "body": b""})
 
     async def _send_part(self, message: Message) -> None:
+        if self._durables:
+            await self._secure_late()
         try:
             await self._send(message)
         except OSError as exc:  # ASGI: a server may raise it once the client has gone
@@ -275,6 +286,7 @@ class Exchange(DeferScope):
     async def _send_frame(self, kind: str, message: Message) -> None:
         if kind == "websocket.http.response.start":
             self._status = message["status"]
+        self._secured = True  # a connection may last: each call is written as it comes
         await self._send_part(message)
         if kind == "websocket.close" or (
             kind == "websocket.http.response.body" and not message.get("more_body")

@@ -185,6 +185,14 @@ BAD_BACKOFF = (
     "which is doubled each time, or a list with the seconds before each run. Use "
     "`.retry(3, backoff=2.0)` or `.retry(3, backoff=[1, 10, 60])`."
 )
+BAD_DELAY = (
+    "queue() got delay={delay!r}, and it takes seconds: a number, 0 or more. Usually a "
+    "timedelta or a point in time was meant. Use `delay=90.0` for a minute and a half."
+)
+BAD_KEY = (
+    "queue() got key={key!r}, and a key is a non-empty string. Usually an id was "
+    "passed as it is. Use `key=f'order-{{id}}'`."
+)
 OPTION_NAMES = (
     "queue() takes {names} for itself, and {fn} has a parameter of that name. Pass its "
     "own with `functools.partial({short}, {first}=...)`."

@@ -13,7 +13,7 @@ configure(threads=8, concurrency=100, max_pending=1_000, overflow="drop")
 configure(grace=2.5, soft_limit=5, strict=True, failures_kept=10)
 assert_type(settings(), Settings)
 assert_type(settings().threads, int)
-assert_type(settings().overflow, Literal["wait", "drop"])
+assert_type(settings().overflow, Literal["wait", "hand_over", "drop"])
 assert_type(settings().grace, float)
 
 drain()

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
-from postlude import _codec, _importable, _names
+from postlude import _codec, _importable, _names, _reporting, _scope
 from postlude._call import always
-from postlude._outcome import Outcome
 from postlude._settings import in_force
+from postlude._threads import start_thread
 from postlude.exceptions import (
     NOT_IMPORTABLE,
     STILL_ASKED,
@@ -21,23 +22,22 @@ from postlude.exceptions import (
     QueueError,
     QueueOptionError,
 )
+from postlude.instrumentation import _instruments
 from postlude.queues._handles import Durable, Remote, Retrying
-from postlude.queues._handles import hand_over as _hand_over
 from postlude.queues._job import MOST
 from postlude.queues._joining import Joining
-from postlude.queues._line import Line, Ticket
+from postlude.queues._line import Line
 
 if TYPE_CHECKING:
     from postlude._call import DeferredCall
     from postlude._scope import DeferScope
     from postlude.queues._queue import Leasing, Queue, Transactional
+    from postlude.queues._ticket import Ticket
 
+_R = TypeVar("_R", bound=Retrying)
 DURABLE_RETRIES = 3
 """What `.durable()` and `queue()` allow without `.retry()`: a process that dies while
 it runs a call uses up one, so with none a call could be taken over by nobody."""
-
-
-_FINE = Outcome()
 
 
 class Carrier:
@@ -47,9 +47,9 @@ class Carrier:
         self.queue = queue
         self.line = Line(queue, in_force().queue_lease)
         self._lock = threading.Lock()
-        self._serving = False
+        self._worker: threading.Thread | None = None
         self._stop = threading.Event()
-        self._workers: list[threading.Thread] = []
+        self._stop.set()
 
     @property
     def leasing(self) -> Leasing:
@@ -75,6 +75,9 @@ class Carrier:
         handle = self._handle(call) or self._stand_behind(call, Retrying)
         handle.retries = retries
         handle.backoff = backoff
+        if handle.ticket is not None:  # late, and so written before this was said
+            handle.dropped(call)
+            handle.ticket = self.line.put(handle.job(call), self._hold())
 
     def durable(self, call: DeferredCall) -> None:
         """Have *call* written before the response.
@@ -97,8 +100,7 @@ class Carrier:
         if before is not None:
             handle.retries, handle.backoff = before.retries, before.backoff
         handle.promised = True
-        self.join(call)
-        self._collect(call)
+        self.collect(call)
 
     def send(self, call: DeferredCall, delay: float, key: str | None) -> None:
         """Have *call* run by a worker, never here.
@@ -118,10 +120,15 @@ class Carrier:
     def _handle(self, call: DeferredCall) -> Retrying | None:
         return cast("Retrying | None", call._handle)
 
-    def _stand_behind(self, call: DeferredCall, kind: type[Retrying]) -> Any:
+    def _stand_behind(self, call: DeferredCall, kind: type[_R]) -> _R:
         before = self._handle(call)
         payload = self._encoded(call) if before is None else before._payload
-        call._handle = handle = kind(self, payload)
+        handle = kind(self, payload)
+        if (
+            _scope.interceptor is not None
+        ):  # in a test that collects, nothing is written
+            return handle
+        call._handle = handle
         call._plain = False
         if kind is Remote:
             call.is_async = False  # what it does here is to wait for the engine
@@ -145,49 +152,6 @@ class Carrier:
         )
         return QueueOptionError(text)
 
-    def _collect(self, call: DeferredCall) -> None:
-        """Note a call for the moment before the response; if that is over, write it."""
-        scope = call._scope
-        if scope is None:  # it ran at once for want of a unit (A5)
-            return
-        if not scope._secured:
-            if scope._durables is None:
-                scope._durables = []
-            scope._durables.append(call)
-            return
-        if self._comes_later(call):
-            return
-        handle = cast("Retrying", call._handle)
-        if self._is_joined(call) or not handle.claim(self):
-            return
-        handle.ticket = self.line.put([handle.job(call)], self._hold())
-        if not _on_loop():
-            handle.token = handle.ticket.wait()[0]
-            self._watch(handle)
-
-    def hand_over(self, scope: DeferScope, call: DeferredCall) -> bool:
-        """Put a call of `defer()` on the queue that this process cannot finish (D7).
-
-        Blocks. False if it cannot be carried, was not to run, or may yet be rolled
-        back.
-        """
-        if call._gates is not None and call._after_commit:
-            return False
-        if call.started is None:
-            rule, outcome = call._rule, call.outcome
-            if not (scope._would_succeed() if rule is None else rule(outcome or _FINE)):
-                return False
-        try:
-            handle = Retrying(self, self._encoded(call))
-        except ArgumentError:
-            return False
-        return _hand_over(self, handle.job(call), call)
-
-    def collect(self, call: DeferredCall) -> None:
-        """Note a call of `queue()`, which is in its unit by now."""
-        self.join(call)
-        self._collect(call)
-
     # -- in the caller's transaction ----------------------------------------
 
     def join(self, call: DeferredCall) -> None:
@@ -197,12 +161,12 @@ class Carrier:
             StatementError: a transaction of the call takes no statements any more.
             QueueError: with Django it is written now, and that failed.
         """
-        if self._joining is not None:
+        if self._joining is not None and call._handle is not None:
             self._joining.join(call, self._hold())
 
-    def takes_back(self, call: DeferredCall, token: str) -> bool:
+    def takes_back(self, call: DeferredCall, written: Ticket) -> bool:
         """Take a call out at the end of the transaction that has written it."""
-        return self._joining is not None and self._joining.take_back(call, token)
+        return self._joining is not None and self._joining.take_back(call, written)
 
     def _is_joined(self, call: DeferredCall) -> bool:
         return self._joining is not None and self._joining.will_write(call)
@@ -216,6 +180,49 @@ class Carrier:
 
     # -- before the response ------------------------------------------------
 
+    def collect(self, call: DeferredCall) -> None:
+        """Note a call for the moment before the response; if that is over, write it.
+
+        From a thread, it is written when this returns. On an event loop, which must not
+        wait here, it is before the next part of the response.
+
+        Raises:
+            QueueError: the engine failed, or a promise cannot be kept.
+        """
+        scope, handle = call._scope, self._handle(call)
+        if scope is None or handle is None:  # it ran at once (A5), or a test has it
+            return
+        self.join(call)
+        if scope._secured or scope._ended:
+            if self._comes_later(call) or self._is_joined(call):
+                return
+            if not handle.claim(self):
+                return
+            handle.ticket = self.line.put(handle.job(call), self._hold())
+            if not _on_loop():
+                handle.ticket.wait()
+                return
+        if not scope._ended:
+            if scope._durables is None:
+                scope._durables = []
+            scope._durables.append(call)
+
+    def write(self, call: DeferredCall) -> None:
+        """Write a call of `queue()` that is in no unit.
+
+        Raises:
+            QueueError: the engine failed.
+        """
+        handle = cast("Retrying", call._handle)
+        try:
+            self.line.put(handle.job(call)).wait()
+        except QueueError:
+            call._drop("cancelled")
+            raise
+        call.state = "handed_over"
+        if _instruments.instruments:
+            _instruments.tell(None, call)
+
     def securing(self, scope: DeferScope) -> Secured | None:
         """Begin to write what must be written before the response (F2).
 
@@ -226,15 +233,12 @@ class Carrier:
         """
         scope._secured = True
         calls, scope._durables = scope._durables, None
-        ok = scope._would_succeed()
-        for call in calls or ():
-            self._watch(cast("Retrying", call._handle))
-        wanted = [call for call in calls or () if self._is_needed_now(call, ok)]
-        if not wanted:
+        if not calls or _scope.interceptor is not None:
             return None
-        handles = [cast("Retrying", call._handle) for call in wanted]
-        jobs = [handle.job(call) for handle, call in zip(handles, wanted, strict=True)]
-        return Secured(self, handles, self.line.put(jobs, self._hold()))
+        ok = scope._would_succeed()
+        wanted = [call for call in calls if self._is_needed_now(call, ok)]
+        tickets = [self._written(call) for call in wanted]
+        return Secured(tickets) if tickets else None
 
     def secure(self, scope: DeferScope) -> None:
         """Write what must be written before the response; blocks.
@@ -246,6 +250,12 @@ class Carrier:
         if secured is not None:
             secured.ticket.wait()
             secured.settle()
+
+    def _written(self, call: DeferredCall) -> Ticket:
+        handle = cast("Retrying", call._handle)
+        if handle.ticket is None:
+            handle.ticket = self.line.put(handle.job(call), self._hold())
+        return handle.ticket
 
     def _is_needed_now(self, call: DeferredCall, ok: bool) -> bool:
         if call.state != "pending":
@@ -288,19 +298,37 @@ class Carrier:
     def _hold(self) -> float:
         return self.line.lease if self.queue.can.leases else 0.0
 
-    def _watch(self, handle: Retrying) -> None:
-        if handle.token and self.queue.can.leases:
-            self.line.watch(handle.token, runs=False)
-
-    def release(self, token: str) -> None:
+    def release(self, token: str) -> Ticket:
         """Let others have a job that waits for its unit here."""
-        self.line.do(lambda: self.leasing.release([token]))
+        return self.line.do(lambda: self.leasing.release([token]))
+
+    # -- what does not end here ---------------------------------------------
+
+    def carry(self, call: DeferredCall, *, ran: bool) -> Ticket | None:
+        """Hand over a call that this process does not finish (D6, D7).
+
+        None: it cannot be carried, or it may yet be rolled back.
+        """
+        handle = self._handle(call)
+        if handle is None:
+            try:
+                handle = Retrying(self, self._encoded(call))
+            except ArgumentError:
+                return None
+            handle.retries = call.attempt * ran
+        return handle.leaving(call, ran=ran)
+
+    def unload(self, scope: DeferScope) -> None:
+        """Hand over the calls of a unit that ended while there were too many (D6)."""
+        for call in list(scope._calls):
+            if scope.refusal_of(call) is None and scope._withdraw(call):
+                ticket = self.carry(call, ran=False)
+                if ticket is None:
+                    scope._calls.append(call)
+                else:
+                    ticket.on_end(partial(_unloaded, scope, call, ticket))
 
     # -- the process --------------------------------------------------------
-
-    def flush(self, deadline: float) -> None:
-        """Wait until the engine knows all that it was to be told."""
-        self.line.flush(deadline)
 
     def forked(self) -> None:
         """Begin anew in a forked child: the parent's jobs are the parent's (D8)."""
@@ -308,8 +336,8 @@ class Carrier:
         self.__dict__.pop("_joining", None)
         self._lock = threading.Lock()
         self._stop = threading.Event()
-        self._serving = False
-        self._workers = []
+        self._stop.set()
+        self._worker = None
         forked: Callable[[], None] | None = getattr(self.queue, "forked", None)
         if forked is not None:
             forked()
@@ -318,53 +346,64 @@ class Carrier:
         """Have threads of this process work on the queue, if the engine allows it."""
         if self._joining is not None:
             self._joining.ask()
-        count = in_force().queue_threads
-        if self._serving or not self.queue.can.embedded or not count:
+        if not (self._stop.is_set() and in_force().queue_threads):
             return
-        from postlude._threads import start_thread  # noqa: PLC0415 - few processes do
-
+        if not self.queue.can.embedded:
+            return
         with self._lock:
-            if self._serving:
-                return
-            self._serving = True
-            self._workers.append(
-                start_thread(lambda: work(self, self._stop), "postlude-worker")
-            )
+            if self._stop.is_set():
+                self._stop = stop = threading.Event()
+                self._worker = start_thread(lambda: work(self, stop), "postlude-worker")
 
     def end(self) -> None:
         """Begin no more jobs."""
         self._stop.set()
 
+    def retire(self, deadline: float) -> None:
+        """End all that this process does with the engine."""
+        self.end()
+        self.stop(deadline)
+        self.line.close()
+        self.queue.close()
+
     def stop(self, deadline: float) -> None:
         """Wait for the jobs that run, and until the engine knows of all."""
-        for worker in self._workers if self._stop.is_set() else ():
-            worker.join(max(0.0, deadline - monotonic()))
-        self.flush(deadline)
+        if self._stop.is_set() and self._worker is not None:
+            self._worker.join(max(0.0, deadline - monotonic()))
+        self.line.flush(deadline)
 
 
 class Secured:
     """Calls that are being written before their response."""
 
-    def __init__(
-        self, carrier: Carrier, handles: Sequence[Retrying], ticket: Ticket
-    ) -> None:
-        self._carrier = carrier
-        self._handles = handles
-        self.ticket = ticket
+    def __init__(self, tickets: Sequence[Ticket]) -> None:
+        """Take the tickets of all, in the order that they were asked in."""
+        self._tickets = tickets
+        self.ticket = tickets[-1]
+        """The last to be answered."""
 
     def settle(self) -> None:
-        """Take note of the engine's answer.
+        """Take note of the engine's answers.
 
         Raises:
             QueueError: the engine failed, and the request must.
         """
-        for handle, token in zip(self._handles, self.ticket.get(), strict=True):
-            handle.token = token
-            self._carrier._watch(handle)
+        for ticket in self._tickets:
+            ticket.get()
+
+
+def _unloaded(scope: DeferScope, call: DeferredCall, ticket: Ticket) -> None:
+    """Settle a call that was handed over, or take it back."""
+    if ticket.error is None:
+        call.state = "handed_over"
+        _reporting.tell(scope, call)
+    else:
+        scope.take_back(call)
 
 
 def _on_loop() -> bool:
-    import sys  # noqa: PLC0415 - only for late calls
-
-    module = sys.modules.get("asyncio.events")
-    return module is not None and module._get_running_loop() is not None
+    """Tell whether an event loop, of asyncio or trio, runs in this thread."""
+    asyncio, trio = sys.modules.get("asyncio.events"), sys.modules.get("trio.lowlevel")
+    if asyncio is not None and asyncio._get_running_loop() is not None:
+        return True
+    return trio is not None and bool(trio.in_trio_run())

@@ -14,6 +14,7 @@ from postlude._log import say
 from postlude.exceptions import QueueError
 from postlude.failures import FailureRecord
 from postlude.queues._job import Job
+from postlude.queues._ticket import Ticket
 
 if TYPE_CHECKING:
     from typing import Any
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from postlude._scope import DeferScope
     from postlude._types import State
     from postlude.queues._carrier import Carrier
-    from postlude.queues._line import Ticket
 
 
 class Retrying:
@@ -32,18 +32,27 @@ class Retrying:
     backoff: float | tuple[float, ...] = 0.0
     key: str | None = None
     delay = 0.0
-    token: str | None = None
-    ticket: Ticket | None = None
+    promised = False
+    """Whether it must be written before the response."""
     joins = False
     """Whether transactions around the call have been asked to write it."""
     sealed = False
     """Whether it is written, and yet has not left: what it says cannot change."""
+    ticket: Ticket | None = None
+    """What the engine was asked to write; its result is the engine's token."""
 
     def __init__(self, carrier: Carrier, payload: str) -> None:
         self._carrier = carrier
         self._payload = payload
-        self._record: FailureRecord | None = None
         self._pause = 0.0
+
+    @property
+    def token(self) -> str | None:
+        """The engine's name for the job; None if it is not known to be written."""
+        if self.ticket is None:
+            return None
+        token: str | None = self.ticket.result
+        return token
 
     def job(
         self, call: DeferredCall, /, *, attempt: int = 0, delay: float = 0.0
@@ -91,15 +100,12 @@ class Retrying:
             return None
         call.exception = exc
         pause = self._next_pause(call)
-        if pause is not None:
-            self._pause = pause
-            self._record = FailureRecord.of(call, scope.describe(), "failed")
-            try:
-                return self.again(call, self._record, pause)
-            except QueueError as error:
-                self._refused(call, error)
-        self._fail(scope, call, exc)
-        return None
+        if pause is None:
+            self._fail(scope, call, exc)
+            return None
+        self._pause = pause
+        record = FailureRecord.of(call, scope.describe(), "failed")
+        return self.again(call, record, pause)
 
     def ended(
         self, scope: DeferScope, call: DeferredCall, exc: BaseException, ticket: Ticket
@@ -108,29 +114,24 @@ class Retrying:
         try:
             ticket.get()
         except QueueError as error:
-            self._refused(call, error)
-            self._fail(scope, call, exc)
-            return
+            text = "deferred call %s could not be handed to the queue %s: %s"
+            queue = self._carrier.queue.name
+            say(logging.ERROR, text, call.name, queue, error, call=call)
+            if not self._comes_back():
+                self._fail(scope, call, exc)
+                return
         _settle(scope, call, "handed_over")
+        self._say_again(call, exc)
+
+    def _say_again(self, call: DeferredCall, exc: BaseException) -> None:
         text = (
-            "deferred call %s failed: %s: %s; run %d of %d begins in %.1f s on the "
-            "queue %s (deferred at %s)"
+            "deferred call %s failed: %s: %s; run %d of %d begins on the queue, %.1f s "
+            "from now (deferred at %s)"
         )
-        kind = type(exc).__qualname__
-        say(
-            logging.WARNING,
-            text,
-            call.name,
-            kind,
-            _reporting.text_of(exc),
-            call.attempt + 1,
-            self.retries + 1,
-            self._pause,
-            self._carrier.queue.name,
-            call.site,
-            call=call,
-            exc_info=exc,
-        )
+        what = type(exc).__qualname__, _reporting.text_of(exc)
+        runs = call.attempt + 1, self.retries + 1
+        args = (call.name, *what, *runs, self._pause, call.site)
+        say(logging.WARNING, text, *args, call=call, exc_info=exc)
 
     def _next_pause(self, call: DeferredCall, /) -> float | None:
         return self.job(call).pause(call.attempt)
@@ -140,17 +141,16 @@ class Retrying:
 
     def again(
         self, call: DeferredCall, _record: FailureRecord, pause: float, /
-    ) -> Ticket | None:
+    ) -> Ticket:
         """Have the call run again after *pause* seconds."""
-        job = self.job(call, attempt=call.attempt, delay=pause)
-        return self._carrier.line.put([job])
+        return self._carrier.line.put(self.job(call, attempt=call.attempt, delay=pause))
+
+    def _comes_back(self) -> bool:
+        """Tell whether another run comes although the engine was not told."""
+        return False
 
     def failed(self, _call: DeferredCall, _record: FailureRecord | None, /) -> None:
         """The last run failed; the record of it is in the failure store."""
-
-    def _refused(self, call: DeferredCall, error: BaseException) -> None:
-        text = "deferred call %s could not be handed to the queue %s: %s"
-        say(logging.ERROR, text, call.name, self._carrier.queue.name, error, call=call)
 
     def _fail(self, scope: DeferScope, call: DeferredCall, exc: BaseException) -> None:
         call.state = "failed"
@@ -172,23 +172,12 @@ class Retrying:
     def dropped(self, _call: DeferredCall, /) -> None:
         """See to a call that does not start."""
 
-    def lost(self, _scope: DeferScope, call: DeferredCall, /, *, ran: bool) -> bool:
-        """Hand over a call that this process cannot finish; blocks."""
-        attempt = call.attempt if ran else 0
-        if ran and attempt > self.retries:
-            return False
-        return hand_over(self._carrier, self.job(call, attempt=attempt), call)
-
-
-def hand_over(carrier: Carrier, job: Job, call: DeferredCall) -> bool:
-    """Put a job on the queue, blocking; False, and a log line, if that fails."""
-    try:
-        carrier.line.put([job]).wait()
-    except QueueError as error:
-        text = "deferred call %s could not be handed to the queue: %s"
-        say(logging.ERROR, text, call.name, error, call=call)
-        return False
-    return True
+    def leaving(self, call: DeferredCall, /, *, ran: bool) -> Ticket | None:
+        """Hand over a call that this process does not finish; None: it cannot be."""
+        if call.waits_for_commit() or (ran and call.attempt > self.retries):
+            self.dropped(call)
+            return None
+        return self._carrier.line.put(self.job(call, attempt=call.attempt * ran))
 
 
 class Leased(Retrying):
@@ -196,70 +185,58 @@ class Leased(Retrying):
 
     def done(self, _call: DeferredCall, /) -> None:
         """Tell the engine, soon: nobody waits for it."""
-        if self.token is not None:
-            self._carrier.line.finish(self.token)
+        if self.ticket is not None:
+            self._carrier.line.finish(self.ticket)
 
     def again(
         self, call: DeferredCall, record: FailureRecord, pause: float, /
-    ) -> Ticket | None:
+    ) -> Ticket:
         """Have the engine give the job to whoever comes after *pause* seconds."""
         if self.token is None:
             return super().again(call, record, pause)
-        return self._fails(record, pause)
+        return self._fails(self.token, record, pause)
+
+    def _comes_back(self) -> bool:
+        return self.token is not None  # when its lease has ended
 
     def failed(self, call: DeferredCall, record: FailureRecord | None, /) -> None:
         """Put the job among the engine's failed ones."""
         if self.token is None:
             return
-        if record is None:
-            self.done(call)
-        else:
-            self._fails(record, None)
+        if record is None:  # the store could not make one; the engine has the job
+            record = FailureRecord.of(call, {}, "failed")
+        self._fails(self.token, record, None)
 
-    def _fails(self, record: FailureRecord, pause: float | None) -> Ticket:
-        line, token = self._carrier.line, self.token
-        assert token is not None  # noqa: S101 - asked before
+    def _fails(self, token: str, record: FailureRecord, pause: float | None) -> Ticket:
+        line, leasing = self._carrier.line, self._carrier.leasing
 
         def fail() -> None:
             try:
-                self._carrier.leasing.fail(token, record, pause)
+                leasing.fail(token, record, pause)
             finally:
                 line.unwatch(token)
 
         return line.do(fail)
 
-    def lost(self, scope: DeferScope, call: DeferredCall, /, *, ran: bool) -> bool:
+    def leaving(self, call: DeferredCall, /, *, ran: bool) -> Ticket | None:
         """Leave it to its lease: another process takes it when that has ended."""
-        if self.token is None:
-            return super().lost(scope, call, ran=ran)
-        self._carrier.line.unwatch(self.token)
-        if not ran:
-            self._carrier.release(self.token)
-        return True
+        token = self.token
+        if token is None or call.waits_for_commit():
+            return super().leaving(call, ran=ran)
+        self._carrier.line.unwatch(token)
+        return Ticket.answered(token) if ran else self._carrier.release(token)
 
 
 class Durable(Leased):
     """Behind `.durable()`: written before the response, run here under a lease."""
 
-    promised = True
-
     def beginning(self, call: DeferredCall, /) -> Ticket | None:
-        """Write it now if that has not been done, and take it."""
-        carrier = self._carrier
+        """Take it; write it now if that has not been done."""
+        line, leasing = self._carrier.line, self._carrier.leasing
+        if self.ticket is None or self.ticket.error is not None:
+            self.ticket = line.put(self.job(call), line.lease)
         written = self.ticket
-
-        def begin() -> object:
-            token = self.token
-            if token is None:
-                if written is None:
-                    job = self.job(call)
-                    token = carrier.queue.put([job], hold=carrier.line.lease)[0]
-                else:
-                    token = written.get()[0]
-                self.token = token
-            return carrier.leasing.begin(token, carrier.line.lease)
-
-        return carrier.line.do(begin)
+        return line.do(lambda: leasing.begin(written.get(), line.lease))
 
     def begun(self, call: DeferredCall, ticket: Ticket | None, /) -> bool:
         """Run it, unless another process has it; also if the engine is gone now."""
@@ -274,33 +251,28 @@ class Durable(Leased):
             _hand(call)
             return False
         call.attempt = lease.attempt
-        self.token = lease.token
-        self._carrier.line.watch(lease.token, runs=True)
+        self.ticket = Ticket.answered(lease.token)
+        self._carrier.line.watch(lease.token)
         return True
 
     def dropped(self, call: DeferredCall, /) -> None:
         """Take it out again."""
-        if self.token and self._carrier.takes_back(call, self.token):
-            return
-        self.done(call)
+        if self.ticket is None or not self._carrier.takes_back(call, self.ticket):
+            self.done(call)
 
 
 class Remote(Retrying):
     """A call that a worker runs: `queue()`, or `.durable()` without leases."""
 
-    promised = False
-    """Whether it must be written before the response."""
-
     def beginning(self, call: DeferredCall, /) -> Ticket | None:
         """Write it if that has not been done, and let the workers have it."""
-        carrier = self._carrier
-        token = self.token
-        if token is None:
-            return self.ticket or carrier.line.put([self.job(call)])
-        if token and carrier.queue.can.leases:
+        carrier, token = self._carrier, self.token
+        if self.ticket is None or self.ticket.error is not None:
+            self.ticket = carrier.line.put(self.job(call))
+        elif token and carrier.queue.can.leases:
             carrier.line.unwatch(token)
-            return carrier.line.do(lambda: carrier.leasing.release([token]))
-        return None
+            return carrier.release(token)
+        return self.ticket
 
     def begun(self, call: DeferredCall, ticket: Ticket | None, /) -> bool:
         """Settle it: it is the queue's now."""
@@ -318,19 +290,17 @@ class Remote(Retrying):
 
     def dropped(self, call: DeferredCall, /) -> None:
         """Take it out again, where that can be done."""
-        carrier, token = self._carrier, self.token
-        if not (token and carrier.queue.can.leases):
+        carrier = self._carrier
+        if self.ticket is None or not carrier.queue.can.leases:
             return
-        if not carrier.takes_back(call, token):
-            carrier.line.finish(token)
+        if not carrier.takes_back(call, self.ticket):
+            carrier.line.finish(self.ticket)
 
-    def lost(self, scope: DeferScope, call: DeferredCall, /, *, ran: bool) -> bool:
+    def leaving(self, call: DeferredCall, /, *, ran: bool) -> Ticket | None:
         """Let the workers have it."""
-        if self.token is None:
-            return super().lost(scope, call, ran=ran)
-        if self.token and self._carrier.queue.can.leases:
-            self._carrier.release(self.token)
-        return True
+        if self.token is None or call.waits_for_commit():
+            return super().leaving(call, ran=ran)
+        return self.beginning(call)
 
 
 def _hand(call: DeferredCall) -> None:

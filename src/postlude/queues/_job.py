@@ -102,7 +102,16 @@ class Job(NamedTuple):
             value = getattr(job, name)
             if not isinstance(value, kinds) or isinstance(value, bool):
                 raise TypeError(f"{name} is of type {type(value).__qualname__}")
+        job._check_numbers()
         return job
+
+    def _check_numbers(self) -> None:
+        pauses = self.backoff if isinstance(self.backoff, tuple) else (self.backoff,)
+        numbers = (self.retries, self.attempt, self.delay, *pauses)
+        if not pauses or not all(0 <= number < float("inf") for number in numbers):
+            raise ValueError("one of its numbers is impossible")
+        if self.timeout is not None and not 0 < self.timeout < float("inf"):
+            raise ValueError(f"timeout is {self.timeout!r}")
 
 
 _NUMBER = (int, float)

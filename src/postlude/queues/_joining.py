@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, cast
 from postlude._background import background
 from postlude._call import DeferredCall
 from postlude._scope import DeferScope
+from postlude.queues._ticket import Ticket
 from postlude.transactions import _execute, before_commit
 
 if TYPE_CHECKING:
     from postlude.queues._handles import Retrying
-    from postlude.queues._line import Line, Ticket
+    from postlude.queues._line import Line
     from postlude.queues._queue import Transactional
     from postlude.transactions import Execute, Gate
 
@@ -84,11 +85,12 @@ class Joining:
             return False
         handle = cast("Retrying", call._handle)
         if handle.claim(self):
-            handle.token = self._queue.write(execute, handle.job(call), hold=hold)
+            token = self._queue.write(execute, handle.job(call), hold=hold)
+            handle.ticket = Ticket.answered(token)
             gates = call._gates or ()
             handle.sealed = any(gate.executes_now for gate in gates)
-            if hold and handle.token and not handle.sealed:
-                self._line.watch(handle.token, runs=False)
+            if hold and token and not handle.sealed:
+                self._line.hold(token)
         return True
 
     def _same(self, execute: Execute) -> bool:
@@ -118,7 +120,7 @@ class Joining:
             return None
         return ticket.wait() if wait else ticket.result
 
-    def take_back(self, call: DeferredCall, token: str) -> bool:
+    def take_back(self, call: DeferredCall, written: Ticket) -> bool:
         """Take a call out that an open transaction has written; False if none is open.
 
         It cannot be seen before the end of that, so that is waited for.
@@ -126,7 +128,7 @@ class Joining:
         gates = [gate for gate in call._gates or () if gate.state == "closed"]
         if not gates:
             return False
-        end = DeferredCall(self._line.finish, (token,), {}, Context(), None, 0)
+        end = DeferredCall(self._line.finish, (written,), {}, Context(), None, 0)
         end.named(f"take back {call.name}").always()
         scope = DeferScope()
         scope.runner = background

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib import import_module
 from threading import Event
+from time import monotonic
 from typing import TYPE_CHECKING, cast
 
 from postlude import _call, _process
@@ -32,6 +33,8 @@ ENGINES = {
 }
 """Schemes of addresses: the module of `postlude.queues`, and the extra to install."""
 
+_RETIRE = 1.0
+"""Seconds in which an engine that the settings name no longer is told what is done."""
 _spec: object = None
 
 
@@ -65,19 +68,19 @@ def open_queue(where: object) -> Queue:
 
 
 def install(where: object) -> None:
-    """Have the options of calls use the engine that *where* names.
+    """Have the options of calls use the engine that *where* names; none for None.
 
     Raises:
         SettingsError: it names none, or one that is not installed.
     """
     global _spec
     before = _call.carrier
-    if before is not None and (where is _spec or where == _spec):
+    if (before is not None or where is None) and (where is _spec or where == _spec):
         return
-    carrier = Carrier(open_queue(where))
+    carrier = None if where is None else Carrier(open_queue(where))
     _spec, _call.carrier = where, carrier
     if isinstance(before, Carrier):
-        before.queue.close()
+        before.retire(monotonic() + _RETIRE)
     if _work_here not in _process.servers:
         _process.servers.append(_work_here)
         _process.enders.append(lambda: _with_carrier(lambda one: one.end()))

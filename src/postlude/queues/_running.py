@@ -15,12 +15,12 @@ from postlude.failures._record import host_name
 from postlude.queues._handles import Leased, Retrying
 from postlude.queues._job import Job
 from postlude.queues._queue import Verdict
+from postlude.queues._ticket import Ticket
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from postlude.queues._carrier import Carrier
-    from postlude.queues._line import Ticket
     from postlude.queues._queue import Lease
 
 
@@ -73,6 +73,7 @@ class _InEngine(Retrying):
 
     def __init__(self, carrier: Any, job: Job, unit: _Unit) -> None:
         super().__init__(carrier, job.payload)
+        self.retries, self.backoff = job.retries, job.backoff
         self.verdict = Verdict("done")
         self._job = job
         self._unit = unit
@@ -85,21 +86,21 @@ class _InEngine(Retrying):
 
     def again(
         self, call: DeferredCall, record: FailureRecord, pause: float, /
-    ) -> Ticket | None:
+    ) -> Ticket:
         """Say that the engine must run it again."""
         self.verdict = Verdict("again", pause, record)
         self._unit.failed(cast("BaseException", call.exception))
-        return None
+        return Ticket.answered()
 
     def failed(self, call: DeferredCall, record: FailureRecord | None, /) -> None:
         """Say that it failed for good."""
         self.verdict = Verdict("failed", 0.0, record)
         self._unit.failed(cast("BaseException", call.exception))
 
-    def lost(self, _scope: DeferScope, _call: DeferredCall, /, *, ran: bool) -> bool:
+    def leaving(self, _call: DeferredCall, /, *, ran: bool) -> Ticket | None:
         """Leave it to the engine, which still has it."""
         del ran
-        return True
+        return Ticket.answered()
 
 
 class _UnderLease(Leased):
@@ -107,7 +108,8 @@ class _UnderLease(Leased):
 
     def __init__(self, carrier: Carrier, lease: Lease, unit: _Unit) -> None:
         super().__init__(carrier, lease.job.payload)
-        self.token = lease.token
+        self.retries, self.backoff = lease.job.retries, lease.job.backoff
+        self.ticket = Ticket.answered(lease.token)
         self._job = lease.job
         self._unit = unit
 
@@ -117,9 +119,13 @@ class _UnderLease(Leased):
         """Give the job as it is next."""
         return self._job._replace(attempt=attempt or self._job.attempt, delay=delay)
 
-    def _fails(self, record: FailureRecord, pause: float | None) -> Ticket:
+    def refuse(self, record: FailureRecord) -> None:
+        """Put a job that was not run among the engine's failed ones."""
+        self._fails(self.token or "", record, None)
+
+    def _fails(self, token: str, record: FailureRecord, pause: float | None) -> Ticket:
         self._unit.failed(RuntimeError(record.exception or "it failed"))
-        return super()._fails(record, pause)
+        return super()._fails(token, record, pause)
 
 
 def run(message: Job | str | bytes, runs: int) -> Verdict:
@@ -152,10 +158,14 @@ def run_lease(carrier: Carrier, lease: Lease) -> None:
     """Run a job that was taken with a lease, and tell the engine what became of it."""
     unit = _Unit(lease.job)
     handle = _UnderLease(carrier, lease, unit)
-    carrier.line.watch(lease.token, runs=True)
-    record = _run(lease.job, lease.attempt, unit, handle)
+    carrier.line.watch(lease.token)
+    try:
+        record = _run(lease.job, lease.attempt, unit, handle)
+    except BaseException:  # a bug of ours costs this attempt
+        carrier.line.unwatch(lease.token)
+        raise
     if record is not None:
-        handle._fails(record, None)
+        handle.refuse(record)
 
 
 def _run(
@@ -163,18 +173,19 @@ def _run(
 ) -> FailureRecord | None:
     """Run it; gives a record if it was refused, without being run."""
     try:
+        if not job.function:  # no job: its engine says why in place of the name
+            raise ArgumentError(job.name)
         fn = cast("Callable[..., object]", _importable.resolve(job.function))
         call = _JobCall(job, attempt, fn)
-    except Exception as exc:  # noqa: BLE001 - its module may raise anything when it is imported
-        error = exc
-        if not isinstance(exc, ArgumentError):
+    except BaseException as exc:  # noqa: BLE001 - its module may raise anything when it is imported
+        error = exc if isinstance(exc, ArgumentError) else None
+        if error is None:
             error = ArgumentError(UNUSABLE.format(function=job.function, error=exc))
         record = refuse(job, error, attempt=attempt)
         if isinstance(handle, _InEngine):
             handle.verdict = Verdict("failed", 0.0, record)
             return None
         return record
-    handle.retries, handle.backoff = job.retries, job.backoff
     call._handle = handle
     with unit:
         call._context = copy_context()

@@ -45,9 +45,11 @@ def work(carrier: Carrier, stop: threading.Event, threads: int) -> None:
                 trouble = True
                 error = exc if not isinstance(exc, PostludeError) else None
                 say(logging.WARNING, TROUBLE, carrier.queue.name, exc, exc_info=error)
-        if pause or crew.free() <= 0:
-            crew.changed.wait(pause * random.uniform(0.8, 1.2))  # noqa: S311 - so that workers spread
+        if crew.free() <= 0:
+            crew.changed.wait()
             crew.changed.clear()
+        elif pause:
+            stop.wait(pause * random.uniform(0.8, 1.2))  # noqa: S311 - so that workers spread
     crew.join()
 
 
