@@ -35,6 +35,9 @@ def on(
 def clean_redis(name: str) -> None:
     """Delete the keys of that name."""
     redis = import_module("redis").Redis.from_url(REDIS)
+    for key in redis.scan_iter("rq:job:*"):  # RQ's names say nothing of the queue
+        if redis.hget(key, "origin") == name.encode():
+            redis.delete(key, key.replace(b"rq:job:", b"rq:results:"))
     for key in redis.scan_iter(f"*{name}*"):
         redis.delete(key)
     redis.close()

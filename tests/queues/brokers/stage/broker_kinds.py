@@ -46,6 +46,9 @@ def _name(address: str) -> str:
 
 def _clean_redis(address: str) -> None:
     redis = import_module("redis").Redis.from_url(REDIS)
+    for key in redis.scan_iter("rq:job:*"):  # RQ's names say nothing of the queue
+        if redis.hget(key, "origin") == _name(address).encode():
+            redis.delete(key, key.replace(b"rq:job:", b"rq:results:"))
     for key in redis.scan_iter(f"*{_name(address)}*"):
         redis.delete(key)
     redis.close()
