@@ -20,8 +20,10 @@ with_engines := $(if $(filter-out sqlite,$(ENGINE)),full,demo)
 AT_ONCE := --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 # What `make test` leaves to the others: further ways to test what one way has tested,
-# and what only a real browser shows.
-SHORT := -m "not wide" --hypothesis-profile short --ignore tests/browser
+# what only a real browser shows, and the engines that need a server.
+SHORT := -m "not wide" --hypothesis-profile short --ignore tests/browser \
+	--ignore tests/queues/brokers --ignore tests/queues/postgresql \
+	--ignore tests/queues/kill/test_brokers.py
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile

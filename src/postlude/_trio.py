@@ -7,6 +7,7 @@ server that does.
 from __future__ import annotations
 
 from collections.abc import Awaitable
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -116,7 +117,7 @@ async def _run(scope: DeferScope, call: DeferredCall) -> None:
         with trio.CancelScope() as limit:
             # abandon_on_cancel: a time-out gives the thread up, as everywhere (D5).
             (result,) = await trio.to_thread.run_sync(
-                *(_boxed, [(scope, call)], limit),
+                partial(_boxed, [(scope, call)], limit),
                 abandon_on_cancel=True,
                 limiter=_own_limiter(),
             )

@@ -30,12 +30,10 @@ SERVERS = {
 ENGINES = {
     "absurd": ("Absurd", "postgresql", "absurd-sdk"),
     "celery": ("Celery", "amqp", "celery"),
-    "dbos": ("DBOS", "postgresql", "dbos"),
     "dramatiq": ("Dramatiq", "amqp", "dramatiq"),
     "huey": ("Huey", "redis", "huey"),
     "procrastinate": ("Procrastinate", "postgresql", "procrastinate"),
     "rq": ("RQ", "redis", "rq"),
-    "taskiq": ("TaskIQ", "amqp", "taskiq"),
 }
 """What it is called, what it speaks if nobody says `celery+redis`, its package."""
 TABLES = {"procrastinate": ("schema", "--apply")}
