@@ -28,7 +28,6 @@ SERVERS = {
 }
 """What brokers speak: who does, the variable with the address, the usual address."""
 ENGINES = {
-    "absurd": ("Absurd", "postgresql", "absurd-sdk"),
     "celery": ("Celery", "amqp", "celery"),
     "dramatiq": ("Dramatiq", "amqp", "dramatiq"),
     "huey": ("Huey", "redis", "huey"),
