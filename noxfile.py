@@ -55,7 +55,7 @@ for wanted in PYTHONS:
 def install(session: nox.Session, *what: str) -> None:
     """Install with the pip that installs all environments of the Makefile."""
     python = str(Path(session.bin, "python"))
-    session.run(
+    session.run_install(
         *(INSTALLER, "-m", "pip", "--python", python, "install", "--quiet"),
         *("--disable-pip-version-check", "--no-input", "--no-compile", *what),
         external=True,
