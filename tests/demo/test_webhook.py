@@ -89,7 +89,7 @@ def test_an_unknown_engine_starts_nothing(tmp_path):
     demo = start(tmp_path, ENGINE="sidekiq")
     out, errors = demo.communicate()
     assert (demo.returncode, out) == (2, "")
-    assert errors.startswith("error: ENGINE=sidekiq is not one of sqlite, absurd, ")
+    assert errors.startswith("error: ENGINE=sidekiq is not one of sqlite, celery, ")
 
 
 def test_engines_have_short_names():
