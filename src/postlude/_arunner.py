@@ -10,7 +10,7 @@ from time import monotonic
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
-from postlude import _names, _process, _reporting, _runner, _scope, _threads
+from postlude import _call, _names, _process, _reporting, _runner, _scope, _threads
 from postlude._scope import DeferScope, held
 from postlude._settings import in_force
 from postlude.exceptions import DRAIN_ON_LOOP
@@ -277,6 +277,7 @@ class LoopRunner:
             if not call._plain or scope._around or _instruments.instruments:
                 await _runner.aobserved(scope._around, call, awaitable)
             else:
+                _call.here.set(call)
                 result: Any = awaitable
                 if result is None:
                     result = call.fn(*call.args, **call.kwargs)
@@ -284,10 +285,12 @@ class LoopRunner:
                     result is not None and _names.is_awaitable(result)
                 ):
                     await result
+                _call.here.set(None)
             if scope._gates is not None:
                 check_committed(scope, call)
         except BaseException as exc:  # noqa: BLE001 - D2
             error = exc
+            _call.here.set(None)  # the context and the call would keep each other alive
         if handle is not None and _runner.running.pop(call, None) is not None:
             await _end(scope, call, handle, error)
         self._done(scope, call, error)

@@ -38,7 +38,7 @@ def execute(scope: DeferScope, call: DeferredCall) -> Any:
         if not call._plain or scope._around or _instruments.instruments:
             result = call._context.run(_observed, scope._around, call)
         else:
-            result = call._context.run(call.fn, *call.args, **call.kwargs)
+            result = call._context.run(_plainly, call)
         if scope._gates is not None:
             check_committed(scope, call)
     except BaseException as exc:  # noqa: BLE001 - D2
@@ -53,6 +53,16 @@ def execute(scope: DeferScope, call: DeferredCall) -> Any:
     if _instruments.instruments:
         _instruments.tell(scope, call)
     return True
+
+
+def _plainly(call: DeferredCall) -> object:
+    """Run a call with nothing around it but its name for `current_call()`."""
+    here.set(call)
+    try:
+        return call.fn(*call.args, **call.kwargs)
+    finally:
+        here.set(None)  # the context and the call would keep each other alive
+        del call  # as in execute()
 
 
 def begun(call: DeferredCall) -> bool:

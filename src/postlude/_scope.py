@@ -31,7 +31,7 @@ current: ContextVar[DeferScope | None] = ContextVar("postlude_scope", default=No
 KEY = "postlude.scope"
 """Where the unit stands in the ASGI scope or WSGI environ, for whoever is inside the
 same request (A8)."""
-_LATE = 0.005
+_LATE = 0.05
 """Seconds before a late call starts: its options are still being chained (A2)."""
 _ABSENT = object()
 surroundings: tuple[Around, ...] = ()

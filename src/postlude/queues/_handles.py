@@ -7,7 +7,8 @@ block for it and event loops need not.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+import threading
+from typing import TYPE_CHECKING, cast
 
 from postlude import _names, _reporting, _runner
 from postlude._log import say
@@ -45,6 +46,7 @@ class Retrying:
         self._carrier = carrier
         self._payload = payload
         self._pause = 0.0
+        self._lock = threading.Lock()
 
     @property
     def token(self) -> str | None:
@@ -73,6 +75,16 @@ class Retrying:
             key=self.key,
             delay=delay or self.delay,
         )
+
+    def _is_written(self) -> bool:
+        return self.ticket is not None and self.ticket.error is None
+
+    def written(self, call: DeferredCall, /, hold: float = 0.0) -> Ticket:
+        """Have it written, once, whoever comes first: its place or its turn."""
+        with self._lock:
+            if self.ticket is None or self.ticket.error is not None:
+                self.ticket = self._carrier.line.put(self.job(call), hold)
+            return self.ticket
 
     def claim(self, writer: object) -> bool:
         """Become who writes the job; False if another one is. Any thread."""
@@ -220,11 +232,12 @@ class Leased(Retrying):
 
     def leaving(self, call: DeferredCall, /, *, ran: bool) -> Ticket | None:
         """Leave it to its lease: another process takes it when that has ended."""
-        token = self.token
-        if token is None or call.waits_for_commit():
+        if not self._is_written() or call.waits_for_commit():
             return super().leaving(call, ran=ran)
-        self._carrier.line.unwatch(token)
-        return Ticket.answered(token) if ran else self._carrier.release(token)
+        if not ran:
+            return self._carrier.release(cast("Ticket", self.ticket))
+        self._carrier.line.unwatch(self.token or "")
+        return self.ticket
 
 
 class Durable(Leased):
@@ -233,9 +246,7 @@ class Durable(Leased):
     def beginning(self, call: DeferredCall, /) -> Ticket | None:
         """Take it; write it now if that has not been done."""
         line, leasing = self._carrier.line, self._carrier.leasing
-        if self.ticket is None or self.ticket.error is not None:
-            self.ticket = line.put(self.job(call), line.lease)
-        written = self.ticket
+        written = self.written(call, line.lease)
         return line.do(lambda: leasing.begin(written.get(), line.lease))
 
     def begun(self, call: DeferredCall, ticket: Ticket | None, /) -> bool:
@@ -266,13 +277,9 @@ class Remote(Retrying):
 
     def beginning(self, call: DeferredCall, /) -> Ticket | None:
         """Write it if that has not been done, and let the workers have it."""
-        carrier, token = self._carrier, self.token
-        if self.ticket is None or self.ticket.error is not None:
-            self.ticket = carrier.line.put(self.job(call))
-        elif token and carrier.queue.can.leases:
-            carrier.line.unwatch(token)
-            return carrier.release(token)
-        return self.ticket
+        is_held = self._is_written() and self._carrier.queue.can.leases
+        ticket = self.written(call)
+        return self._carrier.release(ticket) if is_held else ticket
 
     def begun(self, call: DeferredCall, ticket: Ticket | None, /) -> bool:
         """Settle it: it is the queue's now."""
@@ -298,7 +305,7 @@ class Remote(Retrying):
 
     def leaving(self, call: DeferredCall, /, *, ran: bool) -> Ticket | None:
         """Let the workers have it."""
-        if self.token is None or call.waits_for_commit():
+        if not self._is_written() or call.waits_for_commit():
             return super().leaving(call, ran=ran)
         return self.beginning(call)
 

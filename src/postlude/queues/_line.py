@@ -34,11 +34,6 @@ class _Put(Ticket):
         self.job = job
         self.hold = hold
 
-    def written(self, token: str) -> None:
-        """Take note of the token that it got together with others."""
-        self._work = lambda: token
-        self.do()
-
 
 class Line:
     """Does what blocks, one thing after another, and keeps leases alive.
@@ -150,7 +145,7 @@ class Line:
         return tickets
 
     def _do(self, tickets: list[Ticket]) -> None:
-        puts = [each for each in tickets if isinstance(each, _Put)]
+        puts = [t for t in tickets if isinstance(t, _Put) and not t.is_over]
         for hold in dict.fromkeys(put.hold for put in puts):
             self._write([put for put in puts if put.hold == hold], hold)
         for ticket in tickets:
@@ -164,10 +159,10 @@ class Line:
             for put, token in zip(puts, whole.result, strict=True):
                 if hold and token:
                     self.held[token] = None
-                put.written(token)
+                put.answer(token)
         elif len(puts) == 1 or monotonic() - began > _AT_ONCE:
             for put in puts:
-                put.refuse(whole.error)
+                put.answer(error=whole.error)
         else:  # one of them may be to blame; the others shall not pay for it
             for put in puts:
                 self._write([put], hold)

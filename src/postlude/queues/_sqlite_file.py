@@ -13,8 +13,10 @@ from unhinged.engine import Engine, UnhingedError
 
 from postlude.exceptions import QueueError
 
-_OPENING = 10.0
+_OPENING = 5.0
 """Seconds that many processes may take to open one new file at the same time."""
+BUSY = 5.0
+"""Seconds that another program's lock is waited for."""
 _leaked: list[object] = []
 """Connections of a parent process: closing one here would harm the parent's file."""
 
@@ -35,7 +37,8 @@ class QueueFile:
         try:
             yield self._opened()
         except (sqlite3.Error, UnhingedError, OSError) as exc:
-            self._drop()
+            if "locked" not in str(exc):  # else the file is all right
+                self._drop()
             raise QueueError(
                 f"The queue file {self.path} cannot be used now ({exc}). Usually its "
                 "folder is missing or belongs to another user, the disk is full, or "
@@ -75,7 +78,7 @@ class QueueFile:
     def _open(self) -> Engine:
         # A killed process loses nothing by "normal", only a power cut does: put() has
         # its own.
-        engine = Engine(self.path, synchronous="normal")
+        engine = Engine(self.path, synchronous="normal", busy_timeout=BUSY)
         try:
             engine.create_queue(self._queue)
         except BaseException:

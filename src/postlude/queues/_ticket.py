@@ -19,7 +19,8 @@ class Ticket:
 
     def __init__(self, work: Callable[[], Any]) -> None:
         """Make a ticket; *work* gives the result, or raises."""
-        self._work: Callable[[], Any] | None = work
+        self._work = [work]
+        """Whoever takes it out answers, and nobody else."""
         self.result: Any = None
         self.error: BaseException | None = None
         self._over = threading.Event()
@@ -29,7 +30,7 @@ class Ticket:
     def answered(cls, result: Any = None) -> Ticket:
         """Give a ticket whose answer is known."""
         ticket = cls(lambda: result)
-        ticket.do()
+        ticket.answer(result)
         return ticket
 
     @property
@@ -38,26 +39,32 @@ class Ticket:
         return self._over.is_set()
 
     def do(self) -> None:
-        """Do what was asked for, and wake whoever waits; never raises."""
-        work, self._work = self._work, None  # what it refers to may be large
-        if work is None:
+        """Do what was asked for, unless there is an answer, and wake whoever waits."""
+        try:
+            work = self._work.pop()
+        except IndexError:
             return
         try:
             self.result = work()
         except BaseException as exc:  # noqa: BLE001 - whoever waits for it gets it
             self.error = exc.with_traceback(None)  # its frames refer to this ticket
+        self._end()
+
+    def answer(self, result: Any = None, error: BaseException | None = None) -> None:
+        """Answer without doing it, if it has not begun."""
+        if self._take():
+            self.result, self.error = result, error
+            self._end()
+
+    def _take(self) -> bool:
+        try:
+            return self._work.pop() is not None
+        except IndexError:
+            return False
+
+    def _end(self) -> None:
         self._over.set()
         self._tell()
-
-    def refuse(self, error: BaseException) -> None:
-        """Answer with an error, without having done it."""
-
-        def fail() -> None:
-            raise error
-
-        if self._work is not None:
-            self._work = fail
-        self.do()
 
     def on_end(self, tell: Callable[[], object]) -> None:
         """Call *tell* (quick, any thread) at the end; at once if that was before."""
@@ -80,8 +87,10 @@ class Ticket:
         """Give the result, without waiting for it.
 
         Raises:
-            QueueError: the engine failed.
+            QueueError: the engine failed, or has not answered.
         """
+        if not self._over.is_set():
+            raise QueueError(NO_ANSWER)
         error = self.error
         if error is None:
             return self.result
@@ -99,12 +108,17 @@ class Ticket:
     def wait(self, seconds: float = WAIT) -> Any:
         """Wait for the result, blocking.
 
+        What has not begun by then is not done any more.
+
         Raises:
             QueueError: the engine failed, or did not answer.
         """
         if not self._over.wait(seconds):
-            raise QueueError(
-                f"The queue did not answer within {seconds:.3g} s. Usually its server "
-                "hangs or its file is locked. Look at it; nothing was acknowledged."
-            )
+            self.answer(error=QueueError(NO_ANSWER))
         return self.get()
+
+
+NO_ANSWER = (
+    "The queue did not answer in time. Usually its server hangs or its file is locked. "
+    "Look at it; nothing was acknowledged."
+)

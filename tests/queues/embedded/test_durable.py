@@ -230,7 +230,7 @@ def test_without_a_unit(file: Path) -> None:
     """With no unit it runs at once: there is no response to be written before (A5)."""
     with pytest.warns(postlude.NoScopeWarning):
         call = defer(jobs.note, "one").durable()
-    assert (call.state, jobs.seen, rows(file)) == ("done", [("one", 0)], [])
+    assert (call.state, jobs.seen, rows(file)) == ("done", [("one", 1)], [])
 
 
 def test_failed_attempt_goes_on_elsewhere(worked: Path) -> None:
