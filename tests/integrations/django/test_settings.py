@@ -45,7 +45,7 @@ def test_the_environment_wins_over_djangos_settings(start, site, monkeypatch):
         ({"THREDS": 3}, "threds"),
         ({"THREADS": 0}, "threads"),
         ({"GRACE": "soon"}, "grace"),
-        ({"OVERFLOW": "hand_over"}, "overflow"),
+        ({"OVERFLOW": "forget"}, "overflow"),
     ],
 )
 def test_a_bad_setting_is_an_error_at_the_start(values, name, start, site):
