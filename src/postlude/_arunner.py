@@ -79,6 +79,9 @@ class LoopRunner:
             _scope.interceptor is not None and scope._intercepted()
         ):
             return
+        scope._ok = scope._finished = scope.wake = None
+        scope.stay = False
+        scope._outstanding = 0
         if (mine[0] > _process.LIGHT or len(held) > self._light) and not _process.admit(
             scope
         ):

@@ -74,7 +74,7 @@ class DeferredCall:
     _committed: bool | None = None
     _observers: _instruments.Around | None = None
     _grouped: object = None
-    _handle: Handle | None = None
+    _handle: Handle | None
 
     def __init__(
         self,
@@ -103,7 +103,7 @@ class DeferredCall:
         self._lasti = lasti
         # Not class attributes: every call is asked for these, see DeferScope.
         self.state = "pending"
-        self.exception = self.started = self._scope = None
+        self.exception = self.started = self._scope = self._handle = None
 
     # `_plain` says that no option was set and no transaction is open: it is looked at
     # in place of all of them.

@@ -81,13 +81,13 @@ class DeferScope:
     """
 
     # Class attributes are the state of a unit in which nothing happened yet. What every
-    # unit with calls is asked for is set in `__init__` all the same: CPython finds an
-    # attribute of the object at once, and searches for one of its class.
-    _ok: bool | None
+    # unit with calls is asked for is set on the object all the same, in `__init__` and
+    # LoopRunner.end(): CPython finds it there at once, and searches for the class's.
+    _ok: bool | None = None
     _names: dict[str, DeferredCall] | None = None
     _ended = False
     _entered = False
-    _outstanding: int
+    _outstanding = 0
     _outcome: Outcome | None = None
     _exception: BaseException | None
     _token: Token[DeferScope | None] | None = None
@@ -97,13 +97,13 @@ class DeferScope:
     _outer: DeferScope | None = None
     _durables: list[DeferredCall] | None = None
     _secured = False
-    _finished: list[Callable[[], object]] | None
+    _finished: list[Callable[[], object]] | None = None
     runner: Runner | None = None
-    wake: Event | None
+    wake: Event | None = None
     route: str | None = None
     """Set by a framework that knows which of its routes the request took."""
-    stay: bool
-    on_loop: bool
+    stay = False
+    on_loop = False
     _counted = False
     _began = 0.0
     head_sent: float | None = None
@@ -120,9 +120,7 @@ class DeferScope:
         self._calls: list[DeferredCall] = []
         self._born = forks
         self._around = surroundings
-        self._exception = self._ok = self._gates = self._finished = self.wake = None
-        self.stay = self.on_loop = False
-        self._outstanding = 0
+        self._exception = self._gates = None
         self._began = monotonic()
 
     def __repr__(self) -> str:

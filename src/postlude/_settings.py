@@ -261,6 +261,8 @@ _last_good = Settings()
 _development: str | None = None  # who said that this is no production
 when_loaded: list[Callable[[Settings], object]] = []
 """Who wants to know of new settings, and may refuse them with a `SettingsError`."""
+server_timing = True
+"""False: no response says its timing, and the settings need not be asked at each."""
 inspects: bool | None = None
 """Whether `defer` looks at what calls capture; None until the first one asks."""
 
@@ -307,20 +309,22 @@ def configure(**settings: Unpack[SettingsOptions]) -> None:
     Raises:
         SettingsError: a name is unknown or a value impossible; nothing is changed.
     """
-    global _loaded, inspects
+    global _loaded, inspects, server_timing
     good = checked(settings, "configure()")
     with _lock:
         _configured.update(good)
         _loaded = inspects = None
+        server_timing = True
 
 
 def configure_framework(values: Mapping[str, Any], source: str) -> None:
     """Take over what a framework's own settings say; lowest but for the defaults."""
-    global _loaded, inspects
+    global _loaded, inspects, server_timing
     good = checked({str(k).lower(): v for k, v in values.items()}, source)
     with _lock:
         _framework.update(good)
         _loaded = inspects = None
+        server_timing = True
 
 
 def in_development(source: str) -> None:
@@ -380,7 +384,7 @@ def inspecting() -> bool:
 
 
 def _load() -> Settings:
-    global _last_good, _loaded
+    global _last_good, _loaded, server_timing
     environment = {
         name[len(_PREFIX) :].lower(): value
         for name, value in os.environ.items()
@@ -394,6 +398,7 @@ def _load() -> Settings:
     with _lock:
         _loaded = Settings(**{**_framework, **from_environment, **_configured})
         loaded = _last_good = _loaded
+        server_timing = loaded.server_timing
     try:
         for hear in when_loaded:
             hear(loaded)
@@ -405,9 +410,10 @@ def _load() -> Settings:
 
 def reset() -> None:
     """Forget all that was configured; the environment is read again. For tests."""
-    global _development, _loaded, inspects
+    global _development, _loaded, inspects, server_timing
     with _lock:
         _configured.clear()
         _framework.clear()
         _development = None
         _loaded = inspects = None
+        server_timing = True

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import _thread
+import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import Context
 from threading import current_thread, get_ident
+from types import BuiltinFunctionType
 from typing import TYPE_CHECKING, Any
 
 from postlude import _reporting, _runner, _scope
-from postlude._bell import Bell
 from postlude._log import logger
 from postlude._settings import in_force
 from postlude.transactions import _gate
@@ -24,6 +27,48 @@ if TYPE_CHECKING:
 _monotonic = time.monotonic
 _LONG = 64
 """Units in the queue that are too many for one thread, however short their calls."""
+
+
+class Bell:
+    """Wakes one waiting thread per ring, and keeps the rings that nobody waited for.
+
+    Through a pipe: `os.write` lets go of the interpreter's lock, so the thread that it
+    wakes finds it free. A `SimpleQueue`, as any lock, wakes a thread while it holds
+    that lock: the thread runs into it, waits again, and is woken again. Measured on a
+    loaded uvicorn: 0.2 switches of context per request instead of 0.55.
+    """
+
+    def __init__(self) -> None:
+        self._ends: tuple[int, int] | None = None
+        self._rings = threading.Semaphore(0)
+        # Under gevent a thread is a greenlet, and a pipe would stop all of them.
+        if isinstance(_thread.start_new_thread, BuiltinFunctionType):
+            try:
+                self._ends = os.pipe()
+            except OSError:  # out of file descriptors: no reason to lose a call
+                return
+            os.set_blocking(self._ends[1], False)
+
+    def ring(self) -> None:
+        """Wake one thread, now or when it waits. Any thread; never blocks."""
+        if self._ends is None:
+            self._rings.release()
+        else:
+            os.write(self._ends[1], b"!")
+
+    def wait(self) -> None:
+        """Wait for a ring that is nobody else's."""
+        if self._ends is None:
+            self._rings.acquire()
+        else:
+            os.read(self._ends[0], 1)
+
+    def close(self) -> None:
+        """Give the pipe back, in a forked child, where nobody waits (D8)."""
+        if self._ends is not None:
+            for end in self._ends:
+                with suppress(OSError):  # a daemon's start closes all that it finds
+                    os.close(end)
 
 
 class Threads:

@@ -6,7 +6,7 @@ import asyncio
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from postlude import _call, _process, _reporting, _scope
+from postlude import _call, _process, _reporting, _scope, _settings
 from postlude._arunner import LoopRunner, answer, runner_for
 from postlude._lifespan import Lifespan
 from postlude._log import logger
@@ -144,17 +144,18 @@ class PostludeMiddleware:
 class Exchange(DeferScope):
     """One HTTP request or WebSocket: the unit, and what its messages tell of it."""
 
+    _status: int | None = None
+
     def __init__(
         self, runner: LoopRunner, scope: ASGIScope, receive: Receive, send: Send
     ) -> None:
-        # What DeferScope.__init__ does, without the call of it.
+        # What DeferScope.__init__ does, without the call of it; LoopRunner.end() does
+        # the rest for units with calls.
         self._calls = []
         self._born = _scope.forks
         self._around = _scope.surroundings
-        self._exception = self._ok = self._gates = self._finished = self.wake = None
-        self.stay = self.on_loop = False
-        self._outstanding = self._receiving = 0
-        self._status: int | None = None
+        self._exception = self._gates = None
+        self._receiving = 0
         self._gone: str | None = None
         self._ended = self._over = self._trailers = False
         self.runner = self._loop_runner = runner
@@ -190,7 +191,7 @@ class Exchange(DeferScope):
             self._status = message["status"]
             if _instruments.instruments:
                 self.head_sent = monotonic()
-            if in_force().server_timing:
+            if _settings.server_timing and in_force().server_timing:
                 message = self._timed(message)
             if "trailers" in message:
                 self._trailers = bool(message["trailers"])
