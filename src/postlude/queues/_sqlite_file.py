@@ -88,12 +88,14 @@ class QueueFile:
         self._engines.append(engine)
         return engine
 
-    def _identity(self) -> tuple[int, int] | None:
+    def _identity(self) -> tuple[int, int, int] | None:
+        """Say which file lies there, with which log: both are gone or none is."""
         try:
-            found = os.stat(self.path)  # noqa: PTH116 - at every use, so as cheap as it gets
+            # At every use, so as cheap as it gets.
+            file, log = os.stat(self.path), os.stat(f"{self.path}-wal")  # noqa: PTH116
         except OSError:
             return None
-        return found.st_dev, found.st_ino
+        return file.st_dev, file.st_ino, log.st_ino
 
     def _drop(self) -> None:
         engine: Engine | None = getattr(self._local, "engine", None)
