@@ -20,7 +20,7 @@ from postlude.transactions._gate import drop_orphans
 
 TREES = int(os.environ.get("TEST_TREES", "200"))
 
-pytestmark = pytest.mark.timeout(60 + TREES / 5)
+pytestmark = pytest.mark.timeout(60 + TREES)
 
 # -- trees ------------------------------------------------------------------
 

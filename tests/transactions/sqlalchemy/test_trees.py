@@ -19,7 +19,7 @@ from sqlalchemy.pool import StaticPool
 import postlude
 from postlude import DeferScope, defer
 
-pytestmark = pytest.mark.timeout(60 + TREES / 10)
+pytestmark = pytest.mark.timeout(60 + TREES)
 TAKEN = 1
 """An order that is there from the beginning, so that a second one fails."""
 
