@@ -114,6 +114,8 @@ def test_module_that_raises_when_it_is_imported(worked: Path, tmp_path) -> None:
     try:
         forge(worked, message(function="broken_jobs:f"))
         until(lambda: list(failure_store().list()))
+        (record,) = failure_store().list()
+        assert "cannot be had: no" in (record.exception or "")
     finally:
         sys.path.remove(str(tmp_path))
     queue(jobs.note, "after")

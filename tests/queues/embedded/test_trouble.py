@@ -272,18 +272,15 @@ def test_lease_is_kept_under_load(worked: Path) -> None:
     beats = []
     extend = line.queue.extend
     line.queue.extend = lambda *args: beats.append(1) or extend(*args)
-    busy = threading.Event()
+    over = threading.Event()
 
-    def load() -> None:
-        while not busy.is_set():
-            if line._items.qsize() < 10:
-                line.do(lambda: None)
+    def more() -> None:
+        if not over.is_set():
+            line.do(more)  # so the line is never empty
 
-    thread = threading.Thread(target=load)
-    thread.start()
+    more()
     until(lambda: len(beats) >= 6)  # two leases
-    busy.set()
-    thread.join()
+    over.set()
     jobs.gate.set()
     postlude.drain()
     assert jobs.seen == [("long", 1)]
