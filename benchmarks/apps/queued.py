@@ -15,7 +15,9 @@ from postlude.integrations.starlette import install
 
 tick = itertools.count().__next__
 # On the disk that people have, not in memory: what is written is synchronised.
-folder = tempfile.TemporaryDirectory(prefix="postlude-bench-", dir=Path.cwd())
+here = Path("build").absolute()
+here.mkdir(exist_ok=True)
+folder = tempfile.TemporaryDirectory(prefix="postlude-bench-", dir=here)
 configure(queue=f"sqlite:///{folder.name}/queue.db")
 
 
