@@ -1,4 +1,4 @@
-"""`records`: what a failure store adds to the thread or loop that runs a call."""
+"""`records`: what a failure store adds to a request, and to whoever runs its calls."""
 
 from __future__ import annotations
 
@@ -12,10 +12,14 @@ from benchmarks.figures import Figure, Result
 if TYPE_CHECKING:
     from benchmarks.bench import Bench, Effort
 
-# What is under `failed` happens once per failure, where the traceback is at hand.
+# Only the first three are on a request's path. What is under `failed` happens once per
+# failure, where the traceback is at hand.
 NAMES = {
     "defer": ("defer(), p99 added", 20.0),
-    "counted": ("around a call, p99", 20.0),
+    "request": ("request, sync call, p99 added", 20.0),
+    "request_async": ("request, async call, p99 added", 20.0),
+    "counted": ("around a call, after the response, p99", None),
+    "counted_p50": ("around a call, after the response, p50", None),
     "failed": ("at a failure, p99", None),
     "failed_p50": ("at a failure, p50", None),
 }

@@ -103,8 +103,9 @@ def test_a_slow_function_belongs_on_a_queue():
     assert one.sentence == (
         "shop.mail:send ran for more than 5 s in 14 of 40 calls (35 %; at least 22 % "
         "with 95 % confidence), and the slowest for more than 10 s. Work over 5 s "
-        "belongs on a queue: no restart waits for it for long, and what is cut off is "
-        "lost. All of them come from POST /orders."
+        "belongs on a queue, `queue(fn, ...)` in place of `defer(fn, ...)`: no restart "
+        "waits for it for long, and what is cut off is lost. All of them come from "
+        "POST /orders."
     )
     assert one.evidence["calls"] == 40
     assert one.evidence["over"] == 14
@@ -136,7 +137,7 @@ def test_the_rule_is_the_setting():
     both = [process(limits=limits), process(id="old", limits={"soft_limit": 2.0})]
     one = only(advice(*slow, processes=both), "slow")
     assert "ran for more than 30 s in 20 of 40 calls" in one.sentence
-    assert "Work over 20 s belongs on a queue" in one.sentence
+    assert "Work over 20 s belongs on a queue, `queue(fn, ...)`" in one.sentence
 
 
 # -- failures -----------------------------------------------------------------
@@ -151,8 +152,9 @@ def test_a_function_that_fails_now_and_then_belongs_on_a_queue():
     assert one.sentence == (
         "shop.mail:send failed in 41 of 400 calls (10 %; at least 7.6 % with 95 % "
         "confidence), with TimeoutError in 30 of 41 records kept. 11 of them had their "
-        "`.timeout()`. A deferred call is not tried again: if it must arrive, put it "
-        "on a queue with retries. All of them come from POST /orders."
+        "`.timeout()`. A plain deferred call is not tried again: if it must arrive, "
+        "add `.retry(3)`, and only its failures go to the queue. All of them come from "
+        "POST /orders."
     )
     assert one.evidence["failed"] == 30
     assert one.evidence["timed_out"] == 11

@@ -67,8 +67,9 @@ def slow(numbers: Numbers) -> Iterator[Advice]:
             f"{function.name} ran for more than {duration(limit)} in {over:,} of "
             f"{calls(of)} ({percent(over / of)}; {_confident(surely)})"
             f"{slowest if floor > limit else ''}. Work over {duration(soft_limit)} "
-            "belongs on a queue: no restart waits for it for long, and what is cut off "
-            f"is lost.{_from(function)}"
+            "belongs on a queue, `queue(fn, ...)` in place of `defer(fn, ...)`: no "
+            "restart waits for it for long, and what is cut off is lost."
+            f"{_from(function)}"
         )
         yield Advice.of(
             "slow",
@@ -147,8 +148,8 @@ def _failing(
     late = function.states["timed_out"]
     own = f" {late:,} of them had their `.timeout()`." if late else ""
     end = (
-        f".{own} A deferred call is not tried again: if it must arrive, put it on a "
-        f"queue with retries.{_from(function)}"
+        f".{own} A plain deferred call is not tried again: if it must arrive, add "
+        f"`.retry(3)`, and only its failures go to the queue.{_from(function)}"
     )
     return Advice.of("queue", failed / of * 10, function.name, start + end, evidence)
 

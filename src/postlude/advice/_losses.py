@@ -141,8 +141,8 @@ def _grace(
     if p95 > _USUAL_KILL:
         return (
             f" The grace is {duration(grace)}, and more than 1 of 20 runs takes longer "
-            f"than {duration(_USUAL_KILL)}, which no usual shutdown waits: put it on a "
-            "queue."
+            f"than {duration(_USUAL_KILL)}, which no usual shutdown waits: give it to "
+            "`queue()`, or add `.durable()`."
         )
     if p95 > grace:
         kill = ceil(p95 + _MARGIN)
@@ -155,7 +155,7 @@ def _grace(
         return (
             f" 95 of 100 runs take at most {duration(p95)} and the grace is "
             f"{duration(grace)}, so they waited behind others: more threads, a longer "
-            "grace, or a queue for what must not be lost."
+            "grace, or `.durable()` for what must not be lost."
         )
     return (
         f" 95 of 100 runs take at most {duration(p95)} and the grace is "
