@@ -271,7 +271,8 @@ def found(record: FailureRecord) -> DeferredCall:
         if _runs(record):
             usual = "somebody was quicker. Wait for its end, and look again"
         raise ArgumentError(
-            f"The call {record.name} cannot be run again: {reason}. Usually {usual}."
+            f"The call {record.name} cannot be run again: "
+            f"{reason.removesuffix('.')}. Usually {usual}."
         )
     from postlude import _codec, _importable  # noqa: PLC0415 - only where one is run again
 
