@@ -7,7 +7,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from postlude import _call, _process, _runner, _scope, _threads
+from postlude import _call, _greenlets, _process, _runner, _scope, _threads
 from postlude._log import logger
 from postlude.exceptions import SYNC_BLOCK, QueueError
 
@@ -63,12 +63,17 @@ class BackgroundRunner:
 
         with self._lock:
             if self._loop_runner is None:
-                loop = asyncio.new_event_loop()
+                greenlets = _greenlets.are_threads()
+                if greenlets:
+                    loop = _greenlets.run_loop_in_thread()
+                else:
+                    loop = asyncio.new_event_loop()
                 runner = runner_for(loop)
                 runner.lifespans += 1  # it lives as long as the process
                 self._loop_runner = runner
                 try:
-                    _threads.start_thread(loop.run_forever, "postlude-loop")
+                    if not greenlets:
+                        _threads.start_thread(loop.run_forever, "postlude-loop")
                 except RuntimeError:  # Python 3.12 at its end; drain() turns the loop
                     self._threadless = runner
             return self._loop_runner

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import _thread
 import os
 import threading
 import time
@@ -11,10 +10,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from contextvars import Context
 from threading import current_thread, get_ident
-from types import BuiltinFunctionType
 from typing import TYPE_CHECKING, Any
 
-from postlude import _reporting, _runner, _scope
+from postlude import _greenlets, _reporting, _runner, _scope
 from postlude._log import logger
 from postlude._settings import in_force
 from postlude.transactions import _gate
@@ -41,8 +39,7 @@ class Bell:
     def __init__(self) -> None:
         self._ends: tuple[int, int] | None = None
         self._rings = threading.Semaphore(0)
-        # Under gevent a thread is a greenlet, and a pipe would stop all of them.
-        if isinstance(_thread.start_new_thread, BuiltinFunctionType):
+        if not _greenlets.are_threads():  # else a pipe would stop all of them
             try:
                 self._ends = os.pipe()
             except OSError:  # out of file descriptors: no reason to lose a call

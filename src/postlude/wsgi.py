@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import signal
-import socket
 import threading
+from _socket import MSG_PEEK
+from _socket import socket as _socket
 from contextlib import closing
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -341,17 +342,24 @@ def _client_has_left(environ: Environ) -> bool:
     if disconnected is not None:
         return bool(disconnected())
     client = environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
-    if client is None or not hasattr(client, "recv"):
+    # As the C type: gevent's methods wait until there is something to read, and those
+    # of TLS take no flags.
+    plain = getattr(client, "_sock", client)
+    if not isinstance(plain, _socket):
         return False
+    timeout = _socket.gettimeout(plain)
     try:
-        data: bytes = client.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-        return data == b""
-    except (BlockingIOError, InterruptedError):
-        return False  # nothing to read: it is there and waits
+        if timeout != 0.0:
+            _socket.settimeout(plain, 0.0)
+        try:
+            return _socket.recv(plain, 1, MSG_PEEK) == b""
+        except (BlockingIOError, InterruptedError):
+            return False  # nothing to read: it is there and waits
+        finally:
+            if timeout != 0.0:
+                _socket.settimeout(plain, timeout)
     except OSError:
         return True
-    except ValueError:  # TLS sockets take no flags
-        return False
 
 
 def _unit(environ: Environ, status: int | None) -> dict[str, object]:

@@ -10,6 +10,8 @@ import pytest
 
 REQUIRE_ALL = "REQUIRE_ALL_SERVERS"  # environment variable: a missing one is an error
 
+FULL = "TEST_SERVICES"  # environment variable: "all" in the environment of all tests
+
 
 @dataclass(frozen=True, slots=True)
 class Server:
@@ -24,6 +26,8 @@ class Server:
     stop_signal: signal.Signals = signal.SIGTERM
     """The signal that it drains at."""
     exit_status: int = 0
+    in_full_only: bool = False
+    """Whether only the environment of all tests has it."""
 
     @property
     def is_installed(self) -> bool:
@@ -89,6 +93,13 @@ SERVERS = (
         protocol="wsgi",
         command=f"{GUNICORN} gthread --threads 4",
         needs=("gunicorn",),
+    ),
+    Server(
+        name="gunicorn-gevent",
+        protocol="wsgi",
+        command=f"{GUNICORN} gevent",
+        needs=("gunicorn", "gevent"),
+        in_full_only=True,
     ),
     Server(
         name="waitress",
@@ -163,7 +174,12 @@ def of_protocol(protocol: str) -> list[Server]:
 
 def missing() -> list[str]:
     """Return the names of the servers that are not installed."""
-    return [server.name for server in SERVERS if not server.is_installed]
+    full = os.environ.get(FULL) == "all"
+    return [
+        server.name
+        for server in SERVERS
+        if not server.is_installed and (full or not server.in_full_only)
+    ]
 
 
 def check_installed() -> None:
