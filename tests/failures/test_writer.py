@@ -224,6 +224,20 @@ def test_what_runs_is_looked_at_while_it_runs(keeper, monkeypatch):
     assert writer.join(PATIENCE)
 
 
+def test_the_last_word_of_a_process_is_that_nothing_runs(keeper):
+    """What was seen running is seen to have ended by whoever flushes (E4, D7)."""
+    busy = [3, (("mail", "shop.py:7 in order", 5.0),)]
+    writer = Writer(keeper, lambda: (busy[0], busy[1], ()))
+    writer.around(None)
+    assert keeper.wrote.acquire(timeout=PATIENCE)
+    assert [process.pending for process in keeper.processes(0)] == [3]
+    busy[:] = [0, ()]
+    assert writer.flush(PATIENCE)
+    assert [(p.pending, p.running) for p in keeper.processes(0)] == [(0, ())]
+    writer.close()
+    assert writer.join(PATIENCE)
+
+
 def test_the_writer_prunes_once_an_hour(writer, keeper, record, monkeypatch):
     """Retention is the settings', by age and by number (E2)."""
     pruned = []
@@ -397,7 +411,8 @@ def test_drain_waits_for_the_records(keeper):
                 defer(fail)
         drain()
         assert keeper.count() == 10
-        assert {t.count for t in keeper.tallies(0) if t.kind == "ended"} == {10}
+        ended = [t.count for t in keeper.tallies(0) if t.kind == "ended"]
+        assert sum(ended) == 10  # in one minute or two
 
 
 def test_every_state_is_recorded(keeper):

@@ -88,6 +88,7 @@ class Writer:
         self._hurry = threading.Event()
         self._turned = threading.Condition()
         self._turn = 0
+        self._ended_turn = 0
         self._failed_turn = 0
         self._complained = False
         self._good_since: float | None = None
@@ -138,8 +139,9 @@ class Writer:
         """
         with self._lock:
             wanted = self._came
-        if self._has(wanted):
+        if self._has(wanted) and not self._busy:
             return True
+        self._looked = 0.0  # the store's last word must not be that something runs
         if not self._start():
             return self._write_here(wanted)
         with self._turned:
@@ -148,7 +150,11 @@ class Writer:
             self._wake.set()
             # The turn under way may have looked already: what it meets is no answer.
             self._turned.wait_for(
-                lambda: self._has(wanted) or self._failed_turn > turn, timeout
+                lambda: (
+                    self._ended_turn > turn
+                    and (self._has(wanted) or self._failed_turn > turn)
+                ),
+                timeout,
             )
         return self._has(wanted)
 
@@ -244,6 +250,7 @@ class Writer:
             if wrote and self._complained:
                 self._rejoice()
         with self._turned:
+            self._ended_turn = self._turn
             self._turned.notify_all()
         return good
 
