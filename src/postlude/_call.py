@@ -343,8 +343,13 @@ _UNWRITTEN = ("cancel", "durable")
 """Options that change nothing of a job that is written."""
 
 
+_FOREVER = float("inf")
+
+
 def _pauses(backoff: object) -> float | tuple[float, ...]:
     """Understand the pauses between runs."""
+    if type(backoff) is float and 0.0 <= backoff < _FOREVER:  # mostly
+        return backoff
     several = isinstance(backoff, (list, tuple))
     values = cast("Sequence[Any]", backoff if several else (backoff,))
     found = tuple(map(seconds, values))
@@ -356,7 +361,7 @@ def _pauses(backoff: object) -> float | tuple[float, ...]:
 def seconds(value: Any) -> float | None:
     """Understand a number of seconds, 0 or more; None if it is none."""
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return float(value) if number and 0 <= value < float("inf") else None
+    return float(value) if number and 0 <= value < _FOREVER else None
 
 
 def always(_outcome: Outcome) -> bool:

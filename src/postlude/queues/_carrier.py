@@ -6,9 +6,11 @@ import threading
 from collections.abc import Callable
 from functools import partial
 from time import monotonic
+from types import FunctionType
 from typing import TYPE_CHECKING, TypeVar
 
 from postlude import _codec, _importable, _names, _reporting, _scope
+from postlude._quick_codec import lasts
 from postlude._settings import in_force
 from postlude._threads import start_thread
 from postlude.exceptions import (
@@ -39,7 +41,7 @@ class Carrier(Writer):
 
     def __init__(self, queue: Queue) -> None:
         super().__init__(queue)
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
         self._worker: threading.Thread | None = None
         self._stop = threading.Event()
         self._stop.set()
@@ -107,20 +109,35 @@ class Carrier(Writer):
 
     def _stand_behind(self, call: DeferredCall, kind: type[_R]) -> _R:
         before = self._handle(call)
-        payload = self._encoded(call) if before is None else before._payload
+        payload = self._noted(call) if before is None else before._payload
         handle = kind(self, payload)
-        if (
-            _scope.interceptor is not None
-        ):  # in a test that collects, nothing is written
+        if _scope.interceptor is not None:  # in a test that collects
             return handle
         call._handle = handle
-        call._plain = False
         if kind is Remote:
             call.is_async = False  # what it does here is to wait for the engine
         return handle
 
-    def _encoded(self, call: DeferredCall) -> str:
-        """Write the arguments down as they are now (F3)."""
+    def _noted(self, call: DeferredCall) -> str | None:
+        """Write the arguments down as they are now (F3).
+
+        None: they are sure to be the same later.
+        """
+        fn = call.fn
+        if (
+            type(fn) is FunctionType
+            and _importable.refusal(fn) is None
+            and lasts(call.args, call.kwargs)
+        ):
+            return None
+        return self.encoded(call)
+
+    def encoded(self, call: DeferredCall) -> str:
+        """Give the arguments of a call as text.
+
+        Raises:
+            ArgumentError: they, or the function, cannot be carried.
+        """
         fn, args, kwargs = call.fn, call.args, call.kwargs
         args, kwargs = _names.bound(fn, args, kwargs)
         while isinstance(fn, partial):  # its arguments are bound already
@@ -147,7 +164,7 @@ class Carrier(Writer):
         handle = self._handle(call)
         if handle is None:
             try:
-                handle = Retrying(self, self._encoded(call))
+                handle = Retrying(self, self._noted(call))
             except ArgumentError:
                 return None
             handle.retries = call.attempt * ran
@@ -169,7 +186,7 @@ class Carrier(Writer):
         """Begin anew in a forked child: the parent's jobs are the parent's (D8)."""
         self.line = Line(self.queue, self.line.lease)
         self.__dict__.pop("_joining", None)
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
         self._stop = threading.Event()
         self._stop.set()
         self._worker = None
@@ -185,7 +202,7 @@ class Carrier(Writer):
             return
         if not self.queue.can.embedded:
             return
-        with self._lock:
+        with self.lock:
             if self._stop.is_set():
                 self._stop = stop = threading.Event()
                 self._worker = start_thread(lambda: work(self, stop), "postlude-worker")
