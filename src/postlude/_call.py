@@ -142,6 +142,8 @@ class DeferredCall:
 
         Raises:
             TypeError: *name* is not a non-empty string.
+            QueueOptionError: it is written where it cannot be changed.
+            QueueError: it is written, and the engine cannot be reached.
             CallStartedError: the call has started.
         """
         if not isinstance(name, str) or not name:
@@ -152,6 +154,8 @@ class DeferredCall:
             self._plain = False
             if self._scope is not None:
                 self._scope._claim(name, self)
+            if self._handle is not None:
+                self._handle.changed(self)
         return self
 
     def always(self) -> DeferredCall:
@@ -188,6 +192,8 @@ class DeferredCall:
 
         Raises:
             ValueError: *seconds* is not a positive number.
+            QueueOptionError: it is written where it cannot be changed.
+            QueueError: it is written, and the engine cannot be reached.
             CallStartedError: the call has started.
         """
         number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
@@ -196,6 +202,8 @@ class DeferredCall:
         if self._open("timeout"):
             self._timeout = float(seconds)
             self._plain = False
+            if self._handle is not None:
+                self._handle.changed(self)
         return self
 
     def after_commit(self, wait: bool = True) -> DeferredCall:
@@ -300,14 +308,19 @@ class DeferredCall:
 
     def _open(self, option: str) -> bool:
         """Tell whether an option still has an effect; raise if it comes too late."""
-        if self.state == "pending":
-            handle = self._handle
-            if handle is not None and handle.sealed and option not in _UNWRITTEN:
-                raise QueueOptionError(SEALED.format(option=option, name=self.name))
-            return True
-        if self.state == "dropped" or self._scope is None:
-            return False  # settled without running, or run at once for want of a unit
-        raise CallStartedError(CALL_STARTED.format(option=option, call=self))
+        state, handle = self.state, self._handle
+        if state == "dropped":
+            return False
+        if state != "pending" and self._scope is not None:
+            raise CallStartedError(CALL_STARTED.format(option=option, call=self))
+        sealed = state == "handed_over" or (handle is not None and handle.sealed)
+        if sealed and option not in _UNWRITTEN:
+            raise QueueOptionError(SEALED.format(option=option, name=self.name))
+        if (
+            state == "failed"
+        ):  # at once, for want of a unit: the queue can go on with it
+            return not sealed and option != "cancel"
+        return state == "pending"
 
     def _group(self, group: object, option: str) -> DeferredCall:
         if self._open(option):

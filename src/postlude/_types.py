@@ -93,6 +93,10 @@ class Handle(Protocol):
     sealed: bool
     """Whether it is written, and yet has not left: what it says cannot change."""
 
+    def changed(self, call: DeferredCall, /) -> None:
+        """See to an option that was set on a call that may be written already."""
+        ...
+
     def beginning(self, call: DeferredCall, /) -> Ticket | None:
         """Ask for a call that is about to start; None: nobody needs to be asked."""
         ...

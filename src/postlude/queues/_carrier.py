@@ -22,7 +22,7 @@ from postlude.exceptions import (
 from postlude.queues._handles import Durable, Remote, Retrying
 from postlude.queues._job import MOST
 from postlude.queues._line import Line
-from postlude.queues._writer import Writer
+from postlude.queues._writer import Writer, on_loop
 
 if TYPE_CHECKING:
     from postlude._call import DeferredCall
@@ -65,9 +65,9 @@ class Carrier(Writer):
         handle = self._handle(call) or self._stand_behind(call, Retrying)
         handle.retries = retries
         handle.backoff = backoff
-        if handle.ticket is not None:  # late, and so written before this was said
-            handle.dropped(call)
-            handle.ticket = self.line.put(handle.job(call), self._hold())
+        handle.changed(call)
+        if call.state == "failed":
+            self._go_on(call, handle)
 
     def durable(self, call: DeferredCall) -> None:
         """Have *call* written before the response.
@@ -90,7 +90,10 @@ class Carrier(Writer):
         if before is not None:
             handle.retries, handle.backoff = before.retries, before.backoff
         handle.promised = True
-        self.collect(call)
+        if call.state == "failed":
+            self._go_on(call, handle)
+        else:
+            self.collect(call)
 
     def send(self, call: DeferredCall, delay: float, key: str | None) -> None:
         """Have *call* run by a worker, never here.
@@ -106,6 +109,21 @@ class Carrier(Writer):
         handle = self._stand_behind(call, Remote)
         handle.retries = DURABLE_RETRIES
         handle.delay, handle.key = delay, key
+
+    def _go_on(self, call: DeferredCall, handle: Retrying) -> None:
+        """Hand over a call that ran at once for want of a unit, and failed (A5).
+
+        Raises:
+            QueueError: the engine failed; its failure is on record.
+        """
+        pause = handle.job(call).pause(1)
+        if pause is None or _scope.interceptor is not None:
+            return
+        handle.sealed = True
+        ticket = self.line.put(handle.job(call, attempt=1, delay=pause))
+        ticket.on_end(partial(_went_on, call, ticket))
+        if not on_loop():
+            ticket.wait()
 
     def _stand_behind(self, call: DeferredCall, kind: type[_R]) -> _R:
         before = self._handle(call)
@@ -223,6 +241,14 @@ class Carrier(Writer):
         if self._stop.is_set() and self._worker is not None:
             self._worker.join(max(0.0, deadline - monotonic()))
         self.line.flush(deadline)
+
+
+def _went_on(call: DeferredCall, ticket: Ticket) -> None:
+    """Settle a call that the queue goes on with: that it failed once is no news."""
+    if ticket.error is None:
+        call.state = "handed_over"
+        _reporting.flush()
+        _reporting.failure_store().forget([call.id])
 
 
 def _unloaded(scope: DeferScope, call: DeferredCall, ticket: Ticket) -> None:

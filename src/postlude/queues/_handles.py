@@ -87,7 +87,23 @@ class Retrying:
         with self._carrier.lock:
             if self.ticket is None or self.ticket.error is not None:
                 self.ticket = self._carrier.line.put(self.job(call), hold)
+                # Workers have it, or its key is taken: neither can be undone.
+                leases = self._carrier.queue.can.leases
+                self.sealed = self.key is not None or not leases
             return self.ticket
+
+    def changed(self, call: DeferredCall, /) -> None:
+        """Write it anew, if it is written: an option was set."""
+        before = self.ticket
+        if before is None:
+            return
+        self.ticket = after = self._carrier.rewrite(call, before)
+
+        def keep() -> None:
+            if after.error is not None and self.ticket is after:
+                self.ticket = before
+
+        after.on_end(keep)
 
     def claim(self, writer: object) -> bool:
         """Become who writes the job; False if another one is. Any thread."""

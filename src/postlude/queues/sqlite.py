@@ -133,11 +133,30 @@ class SQLiteQueue:
             if not self._is_due(engine):
                 return []
             try:
-                found = engine.claim_task(QUEUE, self._me, _whole(lease), most)
+                return self._claim(engine, most, lease)
             except ValueError:  # JSON or a time that somebody edited
                 rows.mend(engine)
-                found = engine.claim_task(QUEUE, self._me, _whole(lease), most)
-        return [rows.lease_of(row) for row in found]
+                return self._claim(engine, most, lease)
+
+    def _claim(self, engine: Engine, most: int, lease: float) -> list[Lease]:
+        with engine.transaction():
+            found = engine.claim_task(QUEUE, self._me, _whole(lease), most)
+            leases = [rows.lease_of(row) for row in found]
+            return [one for one in leases if self._has_its_key(engine, one)]
+
+    def _has_its_key(self, engine: Engine, lease: Lease) -> bool:
+        """Take the key of a job whose process died while it was on hold.
+
+        False: another job has it by now, and this one is gone.
+        """
+        if lease.job.key is None:
+            return True
+        task = lease.token.partition("/")[0]
+        if _known(engine, lease.job.key, task):
+            rows.delete(engine, task)
+            return False
+        _set_key(engine, task, lease.job.key)
+        return True
 
     def _is_due(self, engine: Engine) -> bool:
         """Look without a lock whether there is anything: mostly there is not."""
@@ -215,10 +234,7 @@ class SQLiteQueue:
                     if _known(engine, job.key, task):
                         rows.delete(engine, task)
                         continue
-                    database.execute(
-                        f"update {TASKS} set idempotency_key = ? where task_id = ?",  # noqa: S608 - as above
-                        (job.key, task),
-                    )
+                    _set_key(engine, task, job.key)
                 database.execute(
                     f"update {RUNS} set available_at = ? "  # noqa: S608 - as above
                     "where run_id = ? and state = 'pending'",
@@ -371,6 +387,13 @@ def _known(engine: Engine, key: str, task: str) -> Any:
         f"select 1 from {TASKS} where idempotency_key = ? and task_id <> ?",  # noqa: S608 - as above
         (key, task),
     ).fetchone()
+
+
+def _set_key(engine: Engine, task: str, key: str) -> None:
+    engine.connection.execute(
+        f"update {TASKS} set idempotency_key = ? where task_id = ?",  # noqa: S608 - as above
+        (key, task),
+    )
 
 
 def _whole(seconds: float) -> int:
