@@ -160,8 +160,8 @@ UNSUPPORTED = (
 SEALED = (
     ".{option}() was set on {name} after it was written, and what is written to a "
     "broker, under a key or in a transaction of Django's cannot be changed. Usually "
-    "the option stands behind .durable(), or behind a queue() outside of every unit. Set "
-    "it last: `defer(fn).{option}(...).durable()`, or `with DeferScope(): "
+    "the option stands behind .durable(), or behind a queue() outside of every unit. "
+    "Set it last: `defer(fn).{option}(...).durable()`, or `with DeferScope(): "
     "queue(fn).{option}(...)`."
 )
 STILL_OPEN = (
