@@ -21,10 +21,9 @@ from datetime import UTC, datetime, timedelta
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
-from unhinged.engine import EPOCH, Engine, ts
+from unhinged.engine import Engine, ts
 
 from postlude._settings import in_force
-from postlude.exceptions import QueueError
 from postlude.failures._record import host_name
 from postlude.queues import _sqlite_rows as rows
 from postlude.queues._queue import Capabilities, Lease, Run
@@ -110,21 +109,31 @@ class SQLiteQueue:
         """Take a job that was put on hold."""
         if not token:
             return None
-        _, run = token.split("/")
+        task, run = token.split("/")
         with self._file.use() as engine, engine.transaction() as database:
+            now = engine.now()
+            until = ts(now + timedelta(seconds=_whole(lease)))
             taken = database.execute(
-                f"update {RUNS} set available_at = ? "  # noqa: S608 - a name of ours
+                f"update {RUNS} set state = 'running', claimed_by = ?, "  # noqa: S608 - names of ours
+                "claim_expires_at = ?, started_at = ?, available_at = ? "
                 "where run_id = ? and state = 'pending'",
-                (EPOCH, run),
+                (self._me, until, ts(now), ts(now), run),
             )
             if taken.rowcount == 0:
                 return None
-            claimed = engine.claim_task(QUEUE, self._me, _whole(lease), 1)
-            if not claimed or claimed[0]["run_id"] != run:
-                raise QueueError(
-                    f"The job {token} cannot be begun: its row was edited."
-                )
-            return rows.lease_of(claimed[0])
+            database.execute(
+                f"update {TASKS} set state = 'running', first_started_at = "  # noqa: S608 - as above
+                "coalesce(first_started_at, ?) where task_id = ?",
+                (ts(now), task),
+            )
+            row = database.execute(
+                f"select r.run_id, r.task_id, r.attempt, t.params from {RUNS} r "  # noqa: S608 - as above
+                f"join {TASKS} t on t.task_id = r.task_id where r.run_id = ?",
+                (run,),
+            ).fetchone()
+            if row is None:  # somebody edited it
+                return None
+            return rows.lease_of({**dict(row), "params": rows.decoded(row["params"])})
 
     def claim(self, most: int, lease: float, /) -> list[Lease]:
         """Take jobs that are due."""
