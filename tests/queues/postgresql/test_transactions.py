@@ -1,5 +1,7 @@
 """A durable call exists in the engine if and only if its order does (F2)."""
 
+import sys
+
 import psycopg
 import pytest
 from django.db import transaction
@@ -262,3 +264,23 @@ def test_django_a_cancelled_call_leaves_at_the_commit(shop, queue):
         postlude.drain(10)
         assert waiting(queue) == []
     assert delivered == ["one"]
+
+
+def test_a_library_that_tells_nobody(address, queue, monkeypatch, caplog):
+    """It is said once that a line is missing, and which; nothing is silent (F2)."""
+    monkeypatch.delitem(sys.modules, "postlude.transactions.sqlalchemy", raising=False)
+    postlude.configure(queue=address, queue_threads=0, modules=("orders",))
+    for name in ("one", "two"):
+        with DeferScope():
+            promise(name)
+    said = [record.getMessage() for record in caplog.records]
+    (text,) = [each for each in said if "sqlalchemy.install()" in each]
+    assert "nobody tells Postlude of SQLAlchemy's" in text
+    assert "a rollback does not drop it" in text
+
+
+def test_a_library_that_tells(shop, queue, caplog):
+    """Nothing is said where the line is there (F2)."""
+    with DeferScope():
+        promise("one")
+    assert "install()" not in caplog.text
