@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable
 from functools import partial
 from time import monotonic
-from types import FunctionType
 from typing import TYPE_CHECKING, TypeVar
 
 from postlude import _codec, _importable, _names, _reporting, _scope
@@ -139,14 +138,17 @@ class Carrier(Writer):
     def _noted(self, call: DeferredCall) -> str | None:
         """Write the arguments down as they are now (F3).
 
-        None: they are sure to be the same later.
+        None: they are sure to be the same later, and can be carried.
+
+        Raises:
+            ArgumentError: they, or the function, cannot be carried.
         """
         fn = call.fn
-        if (
-            type(fn) is FunctionType
-            and _importable.refusal(fn) is None
-            and lasts(call.args, call.kwargs)
-        ):
+        while isinstance(fn, partial):
+            fn = fn.func
+        if (reason := _importable.refusal(fn)) is not None:
+            raise ArgumentError(NOT_IMPORTABLE.format(name=call.name, reason=reason))
+        if fn is call.fn and lasts(call.args, call.kwargs):
             return None
         return self.encoded(call)
 
@@ -154,14 +156,12 @@ class Carrier(Writer):
         """Give the arguments of a call as text.
 
         Raises:
-            ArgumentError: they, or the function, cannot be carried.
+            ArgumentError: one of them cannot be carried; never if they last.
         """
         fn, args, kwargs = call.fn, call.args, call.kwargs
         args, kwargs = _names.bound(fn, args, kwargs)
         while isinstance(fn, partial):  # its arguments are bound already
             fn = fn.func
-        if (reason := _importable.refusal(fn)) is not None:
-            raise ArgumentError(NOT_IMPORTABLE.format(name=call.name, reason=reason))
         return _codec.encode(fn, args, kwargs, MOST)
 
     def _unsupported(
