@@ -34,14 +34,17 @@ def made(tmp_path: Path) -> Iterator[Stand]:
         yield made
 
 
-@pytest.mark.timeout(180)
-@pytest.mark.parametrize(
+each_server = pytest.mark.parametrize(
     "server",
     [
         pytest.param(name, marks=pytest.mark.wide if "autocommit" in name else ())
         for name in SERVERS
     ],
 )
+
+
+@pytest.mark.timeout(180)
+@each_server
 def test_killed_before_a_call_in_a_call_and_in_a_request(
     made: Stand, server: str
 ) -> None:
@@ -69,6 +72,16 @@ def test_killed_before_a_call_in_a_call_and_in_a_request(
     made.until(lambda: made.done() == {"first", "long", "waited", "second"})
     made.until(lambda: waiting(made) == 0)
     assert made.records() == []
+
+
+@each_server
+def test_an_engine_that_is_down_is_an_error_answer(made: Stand, server: str) -> None:
+    """F1, F2: nothing that could not be written is acknowledged, nor does it run."""
+    nowhere = f"sqlite:///{made.folder / 'gone' / 'queue.db'}"
+    web = made.web(SERVERS[server], queue=nowhere)
+    assert not made.post(web, "durable", "note", "refused")
+    assert made.post(web, "retry", "note", "first")
+    made.until(lambda: made.done() == {"first"})
 
 
 def ask_and_wait(made: Stand, web: Process) -> None:
