@@ -267,9 +267,12 @@ class DeferredCall:
             ValueError: *retries* or *backoff* is none.
             CallStartedError: the call has started.
         """
-        if not isinstance(retries, int) or isinstance(retries, bool) or retries < 0:
+        if type(retries) is not int or retries < 0:
             raise ValueError(BAD_RETRIES.format(retries=retries))
-        pauses = _pauses(backoff)
+        if type(backoff) is float and 0.0 <= backoff < _FOREVER:  # mostly
+            pauses: float | tuple[float, ...] = backoff
+        else:
+            pauses = _pauses(backoff)
         if self._open("retry"):
             self._backed("retry", lambda queue: queue.retry(self, retries, pauses))
         return self
@@ -361,8 +364,6 @@ _FOREVER = float("inf")
 
 def _pauses(backoff: object) -> float | tuple[float, ...]:
     """Understand the pauses between runs."""
-    if type(backoff) is float and 0.0 <= backoff < _FOREVER:  # mostly
-        return backoff
     several = isinstance(backoff, (list, tuple))
     values = cast("Sequence[Any]", backoff if several else (backoff,))
     found = tuple(map(seconds, values))

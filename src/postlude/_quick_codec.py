@@ -42,19 +42,18 @@ def _is_number(value: int) -> bool:
 lasting: dict[type[Any], Callable[[Any], bool]] = {
     type(None): _always,
     bool: _always,
-    int: _is_number,
     float: _always,
-    str: lambda value: len(value) <= _SHORT and value.isascii(),
     dt.datetime: lambda value: value.tzinfo in _ZONES,
     dt.date: _always,
     dt.timedelta: _always,
     uuid.UUID: _always,
     Decimal: _always,
 }
-"""Types whose values can be encoded later, too, for they never change; and which do."""
+"""Types, beside numbers and texts, whose values never change; and which of them can be
+encoded later."""
 
 
-def lasts(args: tuple[object, ...], kwargs: dict[str, object]) -> bool:
+def lasts(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     """Tell whether these arguments can be encoded as well later as now.
 
     A no may be wrong, and costs only that they are encoded now. Mostly it is a yes, and
@@ -63,8 +62,15 @@ def lasts(args: tuple[object, ...], kwargs: dict[str, object]) -> bool:
     if len(args) + len(kwargs) > _FEW:
         return False
     for value in (*args, *kwargs.values()) if kwargs else args:
-        check = lasting.get(type(value))
-        if check is None or not check(value):
+        kind = type(value)
+        if kind is int:
+            good = -_LONG < value < _LONG
+        elif kind is str:
+            good = len(value) <= _SHORT and value.isascii()
+        else:
+            check = lasting.get(kind)
+            good = check is not None and check(value)
+        if not good:
             return False
     return True
 

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from postlude import _codec, _importable, _names, _reporting, _scope
 from postlude._quick_codec import lasts
@@ -61,10 +61,16 @@ class Carrier(Writer):
         """
         if not self.queue.can.delays and backoff not in {0, ()}:
             raise self._unsupported("retry(backoff=...)", call, "make anything wait")
-        handle = self._handle(call) or self._stand_behind(call, Retrying)
+        if call._handle is None:
+            handle = Retrying(self, self._noted(call))
+            if _scope.interceptor is None:  # as in _stand_behind()
+                call._handle = handle
+        else:
+            handle = cast("Retrying", call._handle)
         handle.retries = retries
         handle.backoff = backoff
-        handle.changed(call)
+        if handle.ticket is not None:
+            handle.changed(call)
         if call.state == "failed":
             self._go_on(call, handle)
 
