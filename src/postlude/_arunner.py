@@ -271,7 +271,12 @@ class LoopRunner:
         """
         error: BaseException | None = None
         handle = call._handle
-        if handle is not None and awaitable is None and not await _begun(call, handle):
+        if (
+            handle is not None
+            and handle.asks
+            and awaitable is None
+            and not await _begun(call, handle)
+        ):
             self._done(scope, call, None)
             return
         try:
@@ -294,7 +299,11 @@ class LoopRunner:
         except BaseException as exc:  # noqa: BLE001 - D2
             error = exc
             _call.here.set(None)  # the context and the call would keep each other alive
-        if handle is not None and _runner.running.pop(call, None) is not None:
+        if (
+            handle is not None
+            and (handle.asks or error is not None)
+            and _runner.running.pop(call, None) is not None
+        ):
             await _end(scope, call, handle, error)
         self._done(scope, call, error)
         del scope, call, error  # as in _runner.execute()

@@ -142,6 +142,8 @@ class DeferredCall:
 
         Raises:
             TypeError: *name* is not a non-empty string.
+            QueueOptionError: it is written where it cannot be changed.
+            QueueError: it is written, and the engine cannot be reached.
             CallStartedError: the call has started.
         """
         if not isinstance(name, str) or not name:
@@ -152,6 +154,8 @@ class DeferredCall:
             self._plain = False
             if self._scope is not None:
                 self._scope._claim(name, self)
+            if self._handle is not None:
+                self._handle.changed(self)
         return self
 
     def always(self) -> DeferredCall:
@@ -188,6 +192,8 @@ class DeferredCall:
 
         Raises:
             ValueError: *seconds* is not a positive number.
+            QueueOptionError: it is written where it cannot be changed.
+            QueueError: it is written, and the engine cannot be reached.
             CallStartedError: the call has started.
         """
         number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
@@ -196,6 +202,8 @@ class DeferredCall:
         if self._open("timeout"):
             self._timeout = float(seconds)
             self._plain = False
+            if self._handle is not None:
+                self._handle.changed(self)
         return self
 
     def after_commit(self, wait: bool = True) -> DeferredCall:
@@ -259,9 +267,12 @@ class DeferredCall:
             ValueError: *retries* or *backoff* is none.
             CallStartedError: the call has started.
         """
-        if not isinstance(retries, int) or isinstance(retries, bool) or retries < 0:
+        if type(retries) is not int or retries < 0:
             raise ValueError(BAD_RETRIES.format(retries=retries))
-        pauses = _pauses(backoff)
+        if type(backoff) is float and 0.0 <= backoff < _FOREVER:  # mostly
+            pauses: float | tuple[float, ...] = backoff
+        else:
+            pauses = _pauses(backoff)
         if self._open("retry"):
             self._backed("retry", lambda queue: queue.retry(self, retries, pauses))
         return self
@@ -300,14 +311,19 @@ class DeferredCall:
 
     def _open(self, option: str) -> bool:
         """Tell whether an option still has an effect; raise if it comes too late."""
-        if self.state == "pending":
-            handle = self._handle
-            if handle is not None and handle.sealed and option not in _UNWRITTEN:
-                raise QueueOptionError(SEALED.format(option=option, name=self.name))
-            return True
-        if self.state == "dropped" or self._scope is None:
-            return False  # settled without running, or run at once for want of a unit
-        raise CallStartedError(CALL_STARTED.format(option=option, call=self))
+        state, handle = self.state, self._handle
+        if state == "dropped":
+            return False
+        if state != "pending" and self._scope is not None:
+            raise CallStartedError(CALL_STARTED.format(option=option, call=self))
+        sealed = state == "handed_over" or (handle is not None and handle.sealed)
+        if sealed and option not in _UNWRITTEN:
+            raise QueueOptionError(SEALED.format(option=option, name=self.name))
+        if (
+            state == "failed"
+        ):  # at once, for want of a unit: the queue can go on with it
+            return not sealed and option != "cancel"
+        return state == "pending"
 
     def _group(self, group: object, option: str) -> DeferredCall:
         if self._open(option):
@@ -343,6 +359,9 @@ _UNWRITTEN = ("cancel", "durable")
 """Options that change nothing of a job that is written."""
 
 
+_FOREVER = float("inf")
+
+
 def _pauses(backoff: object) -> float | tuple[float, ...]:
     """Understand the pauses between runs."""
     several = isinstance(backoff, (list, tuple))
@@ -356,7 +375,7 @@ def _pauses(backoff: object) -> float | tuple[float, ...]:
 def seconds(value: Any) -> float | None:
     """Understand a number of seconds, 0 or more; None if it is none."""
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return float(value) if number and 0 <= value < float("inf") else None
+    return float(value) if number and 0 <= value < _FOREVER else None
 
 
 def always(_outcome: Outcome) -> bool:

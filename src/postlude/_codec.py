@@ -21,12 +21,11 @@ from typing import Any, NamedTuple, Protocol, cast
 from zoneinfo import ZoneInfo
 
 from postlude import _importable, _names
+from postlude._quick_codec import DEPTH, TAG, is_json, is_text, lasting
 from postlude.exceptions import ArgumentError
 
 __all__ = ["Codec", "decode", "encode", "register"]
 
-_TAG = "$"
-_DEPTH = 50
 _PAIRS: frozenset[type[Any]] = frozenset((list, tuple))
 _TAGGED: frozenset[type[Any]] = frozenset((tuple, set, frozenset))
 _BITS = 13_000
@@ -106,13 +105,14 @@ def register(codec: Codec) -> None:
             f"The tag {codec.tag!r} stands for another type already. Usually two "
             "codecs were given the same short name. Use the type's full name."
         )
+    lasting.pop(codec.type, None)  # who knows what it does
     _codecs[codec.type] = codec
     _by_tag[codec.tag] = codec
 
 
 _RESERVED = {"dict", "tuple", "set", "frozenset", "float", "enum", "dataclass"}
 
-for _codec in (
+for _codec in (  # not by register(): their values last
     Codec(dt.datetime, "datetime", _moment, _datetime),
     Codec(dt.date, "date", dt.date.isoformat, dt.date.fromisoformat),
     Codec(dt.time, "time", _moment, _time),
@@ -121,7 +121,7 @@ for _codec in (
     Codec(Decimal, "decimal", str, Decimal),
     Codec(bytes, "bytes", _base64, _bytes),
 ):
-    register(_codec)
+    _codecs[_codec.type] = _by_tag[_codec.tag] = _codec
 
 
 class IsSecret(Protocol):
@@ -145,6 +145,10 @@ def encode(
     Raises:
         ArgumentError: one of them cannot be carried; its name and type are in the text.
     """
+    if is_secret is None and is_json((*args, *kwargs.values()), most):
+        text = _write([args, kwargs])
+        if len(text) <= most:
+            return text
     encoder = _Encoder(most, is_secret)
     names = _names.parameters(fn)
     shown = _names.qualified(fn)
@@ -155,7 +159,10 @@ def encode(
         positional.append(encoder.argument(shown, name, value))
     for name, value in kwargs.items():
         named[name] = encoder.argument(shown, name, value)
-    return json.dumps([positional, named], separators=(",", ":"), allow_nan=False)
+    return _write([positional, named])
+
+
+_write = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
 def decode(text: str) -> tuple[list[object], dict[str, object]]:
@@ -210,17 +217,20 @@ class _Encoder:
             return value
         if kind is str:
             self._take(len(value) + 3)
-            _check_text(value)
-            self._take(len(json.dumps(value)) - len(value) - 2)
+            if value.isascii() and value.isprintable():
+                self._take(value.count('"') + value.count("\\"))
+            else:
+                _check_text(value)
+                self._take(len(json.dumps(value)) - len(value) - 2)
             self._check_secret(value)
             return value
         if kind is float:
             self._take(32)
             if not math.isfinite(value):
-                return {_TAG: "float", "v": str(value)}
+                return {TAG: "float", "v": str(value)}
             return value
-        if depth >= _DEPTH:
-            raise _CannotError(f"is nested more than {_DEPTH} deep")
+        if depth >= DEPTH:
+            raise _CannotError(f"is nested more than {DEPTH} deep")
         return self._compound(value, kind, depth + 1)
 
     def _compound(self, value: Any, kind: type[Any], depth: int) -> object:
@@ -233,11 +243,11 @@ class _Encoder:
             return self._dict(value, depth)
         if kind in _TAGGED:
             items = [self._value(item, depth) for item in value]
-            return {_TAG: kind.__name__, "v": items}
+            return {TAG: kind.__name__, "v": items}
         if (codec := _codecs.get(kind)) is not None:
             if kind is bytes:
                 self._take(len(value) * 4 // 3)
-            return {_TAG: codec.tag, "v": self._value(codec.encode(value), depth)}
+            return {TAG: codec.tag, "v": self._value(codec.encode(value), depth)}
         if isinstance(value, enum.Enum):
             return self._enum(value, kind)
         if dataclasses.is_dataclass(kind):
@@ -250,7 +260,7 @@ class _Encoder:
         content: object = value.name
         if value.name not in kind.__members__:  # several flags at once
             content = [self._value(value.value, 0)]
-        return {_TAG: "enum", "type": self._class(kind), "v": content}
+        return {TAG: "enum", "type": self._class(kind), "v": content}
 
     def _check_name(self, name: object) -> None:
         if self._is_secret is not None and self._is_secret(name, is_name=True):
@@ -266,7 +276,7 @@ class _Encoder:
         for key in value:
             self._take(4)
             self._check_name(key)
-        if _TAG not in value and all(type(key) is str for key in value):
+        if TAG not in value and all(type(key) is str for key in value):
             return {
                 cast("str", self._value(key, depth)): self._value(item, depth)
                 for key, item in value.items()
@@ -275,7 +285,7 @@ class _Encoder:
             [self._value(key, depth), self._value(item, depth)]
             for key, item in value.items()
         ]
-        return {_TAG: "dict", "v": pairs}
+        return {TAG: "dict", "v": pairs}
 
     def _dataclass(self, value: Any, kind: type[Any], depth: int) -> object:
         fields = dataclasses.fields(kind)
@@ -287,7 +297,7 @@ class _Encoder:
         for field in fields:
             self._check_name(field.name)
         content = {f.name: self._value(getattr(value, f.name), depth) for f in fields}
-        return {_TAG: "dataclass", "type": self._class(kind), "v": content}
+        return {TAG: "dataclass", "type": self._class(kind), "v": content}
 
     def _class(self, kind: type[Any]) -> str:
         if (reason := _importable.refusal(kind)) is not None:
@@ -331,10 +341,8 @@ def _shown(name: object) -> str:
 
 
 def _check_text(value: str) -> None:
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise _CannotError("has half of a surrogate pair in its text") from None
+    if not is_text(value):
+        raise _CannotError("has half of a surrogate pair in its text")
 
 
 def _back(value: Any) -> Any:  # noqa: PLR0911 - one type each
@@ -343,7 +351,7 @@ def _back(value: Any) -> Any:  # noqa: PLR0911 - one type each
     if not isinstance(value, dict):
         return value
     found = cast("dict[str, Any]", value)
-    tag = found.get(_TAG)
+    tag = found.get(TAG)
     if tag is None:
         return {key: _back(item) for key, item in found.items()}
     content = found["v"]

@@ -33,10 +33,28 @@ def path(thing: object) -> str:
 
 
 _path_of = path
+_found: dict[FunctionType, object] = {}
+"""Functions that were found by their names, and the settings that allowed it: whoever
+defers, defers the same few again and again."""
+_MOST_FOUND = 1_000
 
 
-def refusal(thing: object) -> str | None:  # noqa: PLR0911 - one reason each
+def refusal(thing: object) -> str | None:
     """Say why *thing* cannot be found again by its name; None if it can."""
+    if type(thing) is not FunctionType:
+        return _refusal(thing)
+    settings = in_force()
+    if _found.get(thing) is settings:
+        return None
+    reason = _refusal(thing)
+    if reason is None:
+        if len(_found) >= _MOST_FOUND:  # functions that are made at run time
+            _found.clear()
+        _found[thing] = settings
+    return reason
+
+
+def _refusal(thing: object) -> str | None:  # noqa: PLR0911 - one reason each
     if isinstance(thing, MethodType) and not isinstance(thing.__self__, type):
         return "it is a method of an object, and the object is not stored"
     if not isinstance(thing, (FunctionType, MethodType, type)):

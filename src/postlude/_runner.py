@@ -31,7 +31,7 @@ def execute(scope: DeferScope, call: DeferredCall) -> Any:
     call.started = _monotonic()
     running[call] = scope
     try:
-        if call._handle is not None and not begun(call):
+        if call._handle is not None and call._handle.asks and not begun(call):
             return True
         if call.exception is not None:  # its condition raised
             raise call.exception
@@ -47,7 +47,8 @@ def execute(scope: DeferScope, call: DeferredCall) -> Any:
         return settled
     if result is not None and _names.is_awaitable(result):
         return result
-    if call._handle is not None or running.pop(call, None) is None:
+    handle = call._handle
+    if (handle is not None and handle.asks) or running.pop(call, None) is None:
         return conclude(call, None)
     call.state = "done"
     if _instruments.instruments:

@@ -163,8 +163,12 @@ async def _await(scope: DeferScope, call: DeferredCall, awaitable: Any) -> None:
     if awaitable is None:
         call.started = monotonic()
         _runner.running[call] = scope
-        if call._handle is not None and not await trio.to_thread.run_sync(
-            _runner.begun, call, limiter=_own_limiter()
+        if (
+            call._handle is not None
+            and call._handle.asks
+            and not await trio.to_thread.run_sync(
+                _runner.begun, call, limiter=_own_limiter()
+            )
         ):
             return
     error: BaseException | None = None
@@ -180,7 +184,7 @@ async def _await(scope: DeferScope, call: DeferredCall, awaitable: Any) -> None:
     if limit.cancelled_caught:
         if _runner.give_up(call, "timed_out") is not None:
             _reporting.timed_out(scope, call, "was cancelled")
-    elif call._handle is None:
+    elif call._handle is None or not (call._handle.asks or error is not None):
         _runner.conclude(call, error)
     else:  # it may wait for the queue
         await trio.to_thread.run_sync(

@@ -87,8 +87,15 @@ class Ticket(Protocol):
 class Handle(Protocol):
     """What a job engine does for one call (F1, F2). Nothing here blocks."""
 
+    asks: bool
+    """Whether the engine is asked before the call runs, and told when it is done; else
+    it hears of failures only, and a success costs nothing."""
     sealed: bool
     """Whether it is written, and yet has not left: what it says cannot change."""
+
+    def changed(self, call: DeferredCall, /) -> None:
+        """See to an option that was set on a call that may be written already."""
+        ...
 
     def beginning(self, call: DeferredCall, /) -> Ticket | None:
         """Ask for a call that is about to start; None: nobody needs to be asked."""

@@ -158,9 +158,11 @@ UNSUPPORTED = (
     "that can: docs/queues.md has a table."
 )
 SEALED = (
-    ".{option}() was set on {name} after it was written into the transaction of "
-    "Django's that is open here: Django tells nobody when it is about to commit, so "
-    ".durable() writes at once. Set it last: `defer(fn).{option}(...).durable()`."
+    ".{option}() was set on {name} after it was written, and what is written to a "
+    "broker, under a key or in a transaction of Django's cannot be changed. Usually "
+    "the option stands behind .durable(), or behind a queue() outside of every unit. "
+    "Set it last: `defer(fn).{option}(...).durable()`, or `with DeferScope(): "
+    "queue(fn).{option}(...)`."
 )
 STILL_OPEN = (
     ".durable() was asked for {name}, whose transaction on {database} is still open "

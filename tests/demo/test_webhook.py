@@ -64,7 +64,8 @@ def test_retries_lose_nothing(tmp_path, framework):
     assert sum(numbers["records"]["plain"].values()) == plain["lost"]
     assert (plain["jobs"], plain["runs"]) == (0, 0)
     assert (retry["lost"], retry["recorded"], retry["delivered"]) == (0, 0, 9)
-    assert 0 < retry["jobs"] == retry["answered"] + retry["unreachable"] < 9
+    # All nine, where the receiver was down before the first of them was on its way.
+    assert 0 < retry["jobs"] == retry["answered"] + retry["unreachable"] <= 9
     assert retry["runs"] >= retry["jobs"]
     assert retry["duplicates"] == 0
 

@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import postlude
-from postlude import DeferScope, _codec, _importable, defer, failure_store
+from postlude import DeferScope, _codec, _importable, _quick_codec, defer, failure_store
 from postlude.exceptions import ArgumentError
 
 MOST = 64 * 1024
@@ -102,6 +102,54 @@ def test_what_comes_back_is_what_went_in(args, kwargs):
     args_back, kwargs_back = there_and_back(*args, **kwargs)
     assert same(args_back, args)
     assert same(kwargs_back, kwargs)
+
+
+@given(st.lists(values, max_size=3), st.dictionaries(letters, values, max_size=3))
+def test_what_lasts_can_be_carried_later(args, kwargs):
+    """What `lasts` says yes to, is carried, and nothing in it can change (F3)."""
+    if _quick_codec.lasts(tuple(args), kwargs):
+        assert there_and_back(*args, **kwargs) == (args, kwargs) or any(
+            map(math.isnan, filter(is_float, (*args, *kwargs.values())))
+        )
+        for value in (*args, *kwargs.values()):
+            hash(value)
+
+
+def is_float(value):
+    """Tell whether it is a float."""
+    return isinstance(value, float)
+
+
+@given(st.lists(values, max_size=3))
+def test_json_is_written_alike_on_both_roads(args):
+    """What the quick road of plain JSON writes, the other one does (E2)."""
+    encoder = _codec._Encoder(MOST, None)
+    slow = [encoder.argument("mail", "to", value) for value in args]
+    assert json.loads(_codec.encode(shop_calls.mail, tuple(args), {}, MOST))[0] == slow
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        pytest.param("x" * 1_001, id="long"),
+        pytest.param("\ud800", id="half a letter"),
+        pytest.param(10**3_901, id="many digits"),
+        pytest.param(
+            dt.datetime(2026, 1, 2, tzinfo=ZoneInfo("Europe/Berlin")), id="zone"
+        ),
+        pytest.param([1], id="list"),
+        pytest.param(type("Text", (str,), {})("x"), id="subclass"),
+        pytest.param(shop_calls.Colour.RED, id="enum"),
+    ],
+)
+def test_what_may_change_or_fail_does_not_last(value):
+    """Such arguments are looked at where they are given (F3)."""
+    assert _quick_codec.lasts(
+        (1, "a", uuid.uuid4(), dt.datetime.now(dt.UTC)), {"b": 2.5}
+    )
+    assert not _quick_codec.lasts((value,), {})
+    assert not _quick_codec.lasts((), {"a": value})
+    assert not _quick_codec.lasts((1,) * 17, {})
 
 
 @given(st.lists(values, max_size=5), st.integers(0, 3_000))
@@ -287,6 +335,10 @@ def test_a_codec_of_ones_own(monkeypatch):
     codec = _codec.Codec(Path, "path", str, Path)
     posix = _codec.Codec(type(Path()), "posix", str, Path)
     _codec.register(posix)
+    assert _quick_codec.lasts((uuid.UUID(int=1),), {})
+    monkeypatch.setitem(_quick_codec.lasting, uuid.UUID, bool)  # and back in the end
+    _codec.register(_codec.Codec(uuid.UUID, "uuid", str, uuid.UUID))
+    assert not _quick_codec.lasts((uuid.UUID(int=1),), {})
     assert there_and_back(Path("a/b")) == ([Path("a/b")], {})
     _codec.register(posix)
     with pytest.raises(ValueError, match=r"'posix' stands for another type.*full name"):
@@ -415,6 +467,8 @@ def test_the_setting_names_the_modules_that_may_be_named():
     )
     postlude.configure(modules=("_pytest",))
     assert _importable.refusal(pytest.fixture) is None
+    postlude.configure(modules=("stage",))
+    assert "not among the setting modules" in _importable.refusal(pytest.fixture)
 
 
 @pytest.mark.parametrize("folder", ["site-packages", "dist-packages"])

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shlex
-import sys
 import time
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime
@@ -21,6 +19,7 @@ from postlude.failures._opening import open_store
 from postlude.failures._retry import surround
 from postlude.queues import Queue, open_queue
 from postlude.queues._failed import WithFailedJobs
+from postlude.queues._opening import find_here
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -122,8 +121,7 @@ def prepare(app: str | None) -> None:
     Raises:
         SettingsError: there is none of that name.
     """
-    if os.getcwd() not in sys.path:  # noqa: PTH109 - as it stands in sys.path
-        sys.path.insert(0, os.getcwd())  # noqa: PTH109 - as above
+    find_here()
     if app:
         load(app)
 

@@ -6,9 +6,10 @@ import threading
 from collections.abc import Callable
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from postlude import _codec, _importable, _names, _reporting, _scope
+from postlude._quick_codec import lasts
 from postlude._settings import in_force
 from postlude._threads import start_thread
 from postlude.exceptions import (
@@ -20,7 +21,7 @@ from postlude.exceptions import (
 from postlude.queues._handles import Durable, Remote, Retrying
 from postlude.queues._job import MOST
 from postlude.queues._line import Line
-from postlude.queues._writer import Writer
+from postlude.queues._writer import Writer, on_loop
 
 if TYPE_CHECKING:
     from postlude._call import DeferredCall
@@ -39,7 +40,7 @@ class Carrier(Writer):
 
     def __init__(self, queue: Queue) -> None:
         super().__init__(queue)
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
         self._worker: threading.Thread | None = None
         self._stop = threading.Event()
         self._stop.set()
@@ -60,12 +61,18 @@ class Carrier(Writer):
         """
         if not self.queue.can.delays and backoff not in {0, ()}:
             raise self._unsupported("retry(backoff=...)", call, "make anything wait")
-        handle = self._handle(call) or self._stand_behind(call, Retrying)
+        if call._handle is None:
+            handle = Retrying(self, self._noted(call))
+            if _scope.interceptor is None:  # as in _stand_behind()
+                call._handle = handle
+        else:
+            handle = cast("Retrying", call._handle)
         handle.retries = retries
         handle.backoff = backoff
-        if handle.ticket is not None:  # late, and so written before this was said
-            handle.dropped(call)
-            handle.ticket = self.line.put(handle.job(call), self._hold())
+        if handle.ticket is not None:
+            handle.changed(call)
+        if call.state == "failed":
+            self._go_on(call, handle)
 
     def durable(self, call: DeferredCall) -> None:
         """Have *call* written before the response.
@@ -88,7 +95,10 @@ class Carrier(Writer):
         if before is not None:
             handle.retries, handle.backoff = before.retries, before.backoff
         handle.promised = True
-        self.collect(call)
+        if call.state == "failed":
+            self._go_on(call, handle)
+        else:
+            self.collect(call)
 
     def send(self, call: DeferredCall, delay: float, key: str | None) -> None:
         """Have *call* run by a worker, never here.
@@ -105,28 +115,59 @@ class Carrier(Writer):
         handle.retries = DURABLE_RETRIES
         handle.delay, handle.key = delay, key
 
+    def _go_on(self, call: DeferredCall, handle: Retrying) -> None:
+        """Hand over a call that ran at once for want of a unit, and failed (A5).
+
+        Raises:
+            QueueError: the engine failed; its failure is on record.
+        """
+        pause = handle.job(call).pause(1)
+        if pause is None or _scope.interceptor is not None:
+            return
+        handle.sealed = True
+        ticket = self.line.put(handle.job(call, attempt=1, delay=pause))
+        ticket.on_end(partial(_went_on, call, ticket))
+        if not on_loop():
+            ticket.wait()
+
     def _stand_behind(self, call: DeferredCall, kind: type[_R]) -> _R:
         before = self._handle(call)
-        payload = self._encoded(call) if before is None else before._payload
+        payload = self._noted(call) if before is None else before._payload
         handle = kind(self, payload)
-        if (
-            _scope.interceptor is not None
-        ):  # in a test that collects, nothing is written
+        if _scope.interceptor is not None:  # in a test that collects
             return handle
         call._handle = handle
-        call._plain = False
         if kind is Remote:
             call.is_async = False  # what it does here is to wait for the engine
         return handle
 
-    def _encoded(self, call: DeferredCall) -> str:
-        """Write the arguments down as they are now (F3)."""
+    def _noted(self, call: DeferredCall) -> str | None:
+        """Write the arguments down as they are now (F3).
+
+        None: they are sure to be the same later, and can be carried.
+
+        Raises:
+            ArgumentError: they, or the function, cannot be carried.
+        """
+        fn = call.fn
+        while isinstance(fn, partial):
+            fn = fn.func
+        if (reason := _importable.refusal(fn)) is not None:
+            raise ArgumentError(NOT_IMPORTABLE.format(name=call.name, reason=reason))
+        if fn is call.fn and lasts(call.args, call.kwargs):
+            return None
+        return self.encoded(call)
+
+    def encoded(self, call: DeferredCall) -> str:
+        """Give the arguments of a call as text.
+
+        Raises:
+            ArgumentError: one of them cannot be carried; never if they last.
+        """
         fn, args, kwargs = call.fn, call.args, call.kwargs
         args, kwargs = _names.bound(fn, args, kwargs)
         while isinstance(fn, partial):  # its arguments are bound already
             fn = fn.func
-        if (reason := _importable.refusal(fn)) is not None:
-            raise ArgumentError(NOT_IMPORTABLE.format(name=call.name, reason=reason))
         return _codec.encode(fn, args, kwargs, MOST)
 
     def _unsupported(
@@ -147,7 +188,7 @@ class Carrier(Writer):
         handle = self._handle(call)
         if handle is None:
             try:
-                handle = Retrying(self, self._encoded(call))
+                handle = Retrying(self, self._noted(call))
             except ArgumentError:
                 return None
             handle.retries = call.attempt * ran
@@ -169,7 +210,7 @@ class Carrier(Writer):
         """Begin anew in a forked child: the parent's jobs are the parent's (D8)."""
         self.line = Line(self.queue, self.line.lease)
         self.__dict__.pop("_joining", None)
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
         self._stop = threading.Event()
         self._stop.set()
         self._worker = None
@@ -185,7 +226,7 @@ class Carrier(Writer):
             return
         if not self.queue.can.embedded:
             return
-        with self._lock:
+        with self.lock:
             if self._stop.is_set():
                 self._stop = stop = threading.Event()
                 self._worker = start_thread(lambda: work(self, stop), "postlude-worker")
@@ -206,6 +247,14 @@ class Carrier(Writer):
         if self._stop.is_set() and self._worker is not None:
             self._worker.join(max(0.0, deadline - monotonic()))
         self.line.flush(deadline)
+
+
+def _went_on(call: DeferredCall, ticket: Ticket) -> None:
+    """Settle a call that the queue goes on with: that it failed once is no news."""
+    if ticket.error is None:
+        call.state = "handed_over"
+        _reporting.flush()
+        _reporting.failure_store().forget([call.id])
 
 
 def _unloaded(scope: DeferScope, call: DeferredCall, ticket: Ticket) -> None:

@@ -7,7 +7,6 @@ block for it and event loops need not.
 from __future__ import annotations
 
 import logging
-import threading
 from typing import TYPE_CHECKING, cast
 
 from postlude import _names, _reporting, _runner
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
 class Retrying:
     """Behind `.retry()`: the first run is in process, its failure is handed over."""
 
+    asks = False
     retries = 0
     backoff: float | tuple[float, ...] = 0.0
     key: str | None = None
@@ -42,11 +42,12 @@ class Retrying:
     ticket: Ticket | None = None
     """What the engine was asked to write; its result is the engine's token."""
 
-    def __init__(self, carrier: Carrier, payload: str) -> None:
+    _pause = 0.0
+
+    def __init__(self, carrier: Carrier, payload: str | None) -> None:
         self._carrier = carrier
         self._payload = payload
-        self._pause = 0.0
-        self._lock = threading.Lock()
+        """The arguments; None as long as nobody needs them and they cannot change."""
 
     @property
     def token(self) -> str | None:
@@ -61,6 +62,8 @@ class Retrying:
     ) -> Job:
         """Give the call as a job, of which *attempt* runs are over."""
         scope = call._scope
+        if self._payload is None:
+            self._payload = self._carrier.encoded(call)
         return Job(
             id=call.id,
             name=call.name,
@@ -81,10 +84,26 @@ class Retrying:
 
     def written(self, call: DeferredCall, /, hold: float = 0.0) -> Ticket:
         """Have it written, once, whoever comes first: its place or its turn."""
-        with self._lock:
+        with self._carrier.lock:
             if self.ticket is None or self.ticket.error is not None:
                 self.ticket = self._carrier.line.put(self.job(call), hold)
+                # Workers have it, or its key is taken: neither can be undone.
+                leases = self._carrier.queue.can.leases
+                self.sealed = self.key is not None or not leases
             return self.ticket
+
+    def changed(self, call: DeferredCall, /) -> None:
+        """Write it anew, if it is written: an option was set."""
+        before = self.ticket
+        if before is None:
+            return
+        self.ticket = after = self._carrier.rewrite(call, before)
+
+        def keep() -> None:
+            if after.error is not None and self.ticket is after:
+                self.ticket = before
+
+        after.on_end(keep)
 
     def claim(self, writer: object) -> bool:
         """Become who writes the job; False if another one is. Any thread."""
@@ -195,6 +214,8 @@ class Retrying:
 class Leased(Retrying):
     """A job that runs here under a lease of the engine's."""
 
+    asks = True
+
     def done(self, _call: DeferredCall, /) -> None:
         """Tell the engine, soon: nobody waits for it."""
         if self.ticket is not None:
@@ -274,6 +295,8 @@ class Durable(Leased):
 
 class Remote(Retrying):
     """A call that a worker runs: `queue()`, or `.durable()` without leases."""
+
+    asks = True
 
     def beginning(self, call: DeferredCall, /) -> Ticket | None:
         """Write it if that has not been done, and let the workers have it."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 from collections.abc import Callable
 from contextvars import Context
 from typing import TYPE_CHECKING, cast
 
 from postlude._background import background
 from postlude._call import DeferredCall
+from postlude._log import say
 from postlude._scope import DeferScope
 from postlude.queues._ticket import Ticket
 from postlude.transactions import _execute, before_commit
@@ -34,6 +37,7 @@ class Joining:
         self._line = line
         self._on_loop = on_loop
         self._asked: Ticket | None = None
+        self._looked = False
         self._others: set[object] = set()
         """Databases that are certainly not the engine's."""
 
@@ -49,12 +53,23 @@ class Joining:
             StatementError: a transaction of the call takes no statements any more.
             QueueError: with Django it is written now, and that failed.
         """
-        if not call._gates or not self._fits(call):
+        if not call._gates:
+            self._look_for_gates(call)
+            return
+        if not self._fits(call):
             return
         self.ask()
         handle = cast("Retrying", call._handle)
         handle.joins = True
         before_commit(call, lambda execute: self._write(call, execute, hold))
+
+    def _look_for_gates(self, call: DeferredCall) -> None:
+        """Say once that nobody tells of SQLAlchemy's transactions, if so it is."""
+        known = "postlude.transactions.sqlalchemy" in sys.modules
+        if self._looked or known or "sqlalchemy.engine" not in sys.modules:
+            return
+        self._looked = True
+        say(logging.WARNING, UNTOLD, self._queue.name, call.name, call.site)
 
     def will_write(self, call: DeferredCall) -> bool:
         """Tell whether an open transaction will write *call* when it commits."""
@@ -137,3 +152,11 @@ class Joining:
         scope.add(end)
         scope.end()
         return True
+
+
+UNTOLD = (
+    "the queue %s can write jobs in your own transactions, and nobody tells Postlude "
+    "of SQLAlchemy's: %s is written on its own, and a rollback does not drop it "
+    "(deferred at %s). Usually one line is missing: `from postlude.transactions import "
+    "sqlalchemy; sqlalchemy.install()`. This is said once."
+)

@@ -63,6 +63,19 @@ class Line:
         """Have *job* written; the result is its token. One put on hold is kept so."""
         return self._add(_Put(self.queue, job, hold))
 
+    def rewrite(self, written: Ticket, job: Job, hold: float) -> Ticket:
+        """Have another job written for one that waits for its unit here."""
+
+        def rewrite() -> str:
+            before = written.get()
+            (token,) = self.queue.put([job], hold=hold)
+            self.held[token] = None
+            self.unwatch(before)
+            self._leasing().finish([before])
+            return token
+
+        return self.do(rewrite)
+
     def do(self, work: Callable[[], Any]) -> Ticket:
         """Have *work* done."""
         return self._add(Ticket(work))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable
 from importlib import import_module
 from threading import Event
@@ -64,6 +66,15 @@ def open_queue(where: object) -> Queue:
         ) from exc
     opened: Queue = engine.open_queue(where)
     return opened
+
+
+def find_here() -> None:
+    """Let modules of this folder be found: a worker imports functions by their names.
+
+    Python does that for `python -m`, and not for a command like `celery`.
+    """
+    if os.getcwd() not in sys.path:  # noqa: PTH109 - as it stands in sys.path
+        sys.path.insert(0, os.getcwd())  # noqa: PTH109 - as above
 
 
 def install(where: object) -> None:

@@ -63,7 +63,7 @@ class Writer:
         # When it is needed: of Django's tasks nothing is known before Django is set up.
         if not self.queue.can.transactional:
             return None
-        return Joining(cast("Transactional", self.queue), self.line, _on_loop)
+        return Joining(cast("Transactional", self.queue), self.line, on_loop)
 
     # -- before the response ------------------------------------------------
 
@@ -86,13 +86,25 @@ class Writer:
             if not handle.claim(self):
                 return
             ticket = handle.written(call, self._hold())
-            if not _on_loop():
+            if not on_loop():
                 ticket.wait()
                 return
         if not scope._ended:
             if scope._durables is None:
                 scope._durables = []
             scope._durables.append(call)
+
+    def rewrite(self, call: DeferredCall, written: Ticket) -> Ticket:
+        """Write a call anew, since an option was set; from a thread, it is then.
+
+        Raises:
+            QueueError: the engine failed; what was written before is there.
+        """
+        job = cast("Retrying", call._handle).job(call)
+        ticket = self.line.rewrite(written, job, self._hold())
+        if not on_loop():
+            ticket.wait()
+        return ticket
 
     def write(self, call: DeferredCall) -> None:
         """Write a call of `queue()` that is in no unit.
@@ -211,7 +223,7 @@ class Secured:
             ticket.get()
 
 
-def _on_loop() -> bool:
+def on_loop() -> bool:
     """Tell whether an event loop, of asyncio or trio, runs in this thread."""
     asyncio, trio = sys.modules.get("asyncio.events"), sys.modules.get("trio.lowlevel")
     if asyncio is not None and asyncio._get_running_loop() is not None:

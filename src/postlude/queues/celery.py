@@ -30,6 +30,7 @@ from postlude.exceptions import ArgumentError, QueueError, SettingsError
 from postlude.queues import _running
 from postlude.queues._address import Address
 from postlude.queues._job import Job
+from postlude.queues._opening import find_here
 from postlude.queues._queue import Capabilities
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ def __getattr__(name: str) -> Any:
     """Give `app` to Celery's own command: that of the setting `queue`."""
     if name != "app":
         raise AttributeError(name)
+    find_here()
     settings()
     queue = getattr(_call.carrier, "queue", None)
     if not isinstance(queue, CeleryQueue):

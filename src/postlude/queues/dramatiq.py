@@ -15,6 +15,7 @@ import os
 import threading
 from collections.abc import Iterable, Sequence
 from importlib import import_module
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from postlude import _call
@@ -44,6 +45,9 @@ one in a thousand, so that an idle queue may wait for minutes."""
 _COUNTED = 7 * 86400
 """Seconds that the runs of a job in Redis are remembered."""
 _TRIES = 10
+_FORGOTTEN = 0.5
+"""Seconds until RabbitMQ has forgotten a message that was written anew: what runs here
+before, and kills this process, would be delivered twice."""
 _here = threading.local()
 """What the broker says of the message that runs in this thread."""
 _leaked: list[object] = []
@@ -105,6 +109,8 @@ class DramatiqQueue:
         )
         self._run: Run = _running.run
         self._pid = os.getpid()
+        self._anew: dict[str, float] = {}
+        """Jobs that this process wrote anew, and when."""
         broker.add_middleware(_middleware(self))
         options: dict[str, Any] = {"queue_name": name, "broker": broker}
         self._actor = _dramatiq.actor(self._act, actor_name=ACTOR, **options)
@@ -144,6 +150,7 @@ class DramatiqQueue:
         if runs and self._redis is None:
             self._count(text)
             return
+        self._let_it_be_forgotten(text)
         verdict = self._run(text, runs)
         if verdict.state == "again":
             job = Job.read(text)
@@ -158,9 +165,23 @@ class DramatiqQueue:
             self._run(text, 0)
             return
         if job.attempt < job.retries:
+            self._anew[job.id] = monotonic() + _FORGOTTEN
             self._put_back(job._replace(attempt=job.attempt + 1, delay=0.0))
         else:
             self._run(text, 1)
+
+    def _let_it_be_forgotten(self, text: str) -> None:
+        """Wait until the old message of one that was written anew here is gone.
+
+        Dramatiq acknowledges it in another thread, some time after the actor returned.
+        """
+        if not self._anew:
+            return
+        try:
+            until = self._anew.pop(Job.read(text).id, 0.0)
+        except ArgumentError:
+            return
+        threading.Event().wait(max(0.0, until - monotonic()))
 
     def _put_back(self, job: Job) -> None:
         """Publish; Dramatiq acknowledges whatever an actor raises, so never give up."""

@@ -24,6 +24,7 @@ from postlude._settings import in_force
 from postlude.exceptions import ArgumentError
 from postlude.queues import _procrastinate_sql as sql
 from postlude.queues._job import Job
+from postlude.queues._opening import find_here
 from postlude.queues._postgresql import (
     Connection,
     Database,
@@ -345,4 +346,5 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(name)
     from postlude.queues import _procrastinate_tasks  # noqa: PLC0415 - its worker only
 
+    find_here()
     return getattr(_procrastinate_tasks, name)

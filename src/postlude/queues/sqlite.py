@@ -21,10 +21,9 @@ from datetime import UTC, datetime, timedelta
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
-from unhinged.engine import EPOCH, Engine, ts
+from unhinged.engine import Engine, ts
 
 from postlude._settings import in_force
-from postlude.exceptions import QueueError
 from postlude.failures._record import host_name
 from postlude.queues import _sqlite_rows as rows
 from postlude.queues._queue import Capabilities, Lease, Run
@@ -110,21 +109,31 @@ class SQLiteQueue:
         """Take a job that was put on hold."""
         if not token:
             return None
-        _, run = token.split("/")
+        task, run = token.split("/")
         with self._file.use() as engine, engine.transaction() as database:
+            now = engine.now()
+            until = ts(now + timedelta(seconds=_whole(lease)))
             taken = database.execute(
-                f"update {RUNS} set available_at = ? "  # noqa: S608 - a name of ours
+                f"update {RUNS} set state = 'running', claimed_by = ?, "  # noqa: S608 - names of ours
+                "claim_expires_at = ?, started_at = ?, available_at = ? "
                 "where run_id = ? and state = 'pending'",
-                (EPOCH, run),
+                (self._me, until, ts(now), ts(now), run),
             )
             if taken.rowcount == 0:
                 return None
-            claimed = engine.claim_task(QUEUE, self._me, _whole(lease), 1)
-            if not claimed or claimed[0]["run_id"] != run:
-                raise QueueError(
-                    f"The job {token} cannot be begun: its row was edited."
-                )
-            return rows.lease_of(claimed[0])
+            database.execute(
+                f"update {TASKS} set state = 'running', first_started_at = "  # noqa: S608 - as above
+                "coalesce(first_started_at, ?) where task_id = ?",
+                (ts(now), task),
+            )
+            row = database.execute(
+                f"select r.run_id, r.task_id, r.attempt, t.params from {RUNS} r "  # noqa: S608 - as above
+                f"join {TASKS} t on t.task_id = r.task_id where r.run_id = ?",
+                (run,),
+            ).fetchone()
+            if row is None:  # somebody edited it
+                return None
+            return rows.lease_of({**dict(row), "params": rows.decoded(row["params"])})
 
     def claim(self, most: int, lease: float, /) -> list[Lease]:
         """Take jobs that are due."""
@@ -133,11 +142,30 @@ class SQLiteQueue:
             if not self._is_due(engine):
                 return []
             try:
-                found = engine.claim_task(QUEUE, self._me, _whole(lease), most)
+                return self._claim(engine, most, lease)
             except ValueError:  # JSON or a time that somebody edited
                 rows.mend(engine)
-                found = engine.claim_task(QUEUE, self._me, _whole(lease), most)
-        return [rows.lease_of(row) for row in found]
+                return self._claim(engine, most, lease)
+
+    def _claim(self, engine: Engine, most: int, lease: float) -> list[Lease]:
+        with engine.transaction():
+            found = engine.claim_task(QUEUE, self._me, _whole(lease), most)
+            leases = [rows.lease_of(row) for row in found]
+            return [one for one in leases if self._has_its_key(engine, one)]
+
+    def _has_its_key(self, engine: Engine, lease: Lease) -> bool:
+        """Take the key of a job whose process died while it was on hold.
+
+        False: another job has it by now, and this one is gone.
+        """
+        if lease.job.key is None:
+            return True
+        task = lease.token.partition("/")[0]
+        if _known(engine, lease.job.key, task):
+            rows.delete(engine, task)
+            return False
+        _set_key(engine, task, lease.job.key)
+        return True
 
     def _is_due(self, engine: Engine) -> bool:
         """Look without a lock whether there is anything: mostly there is not."""
@@ -215,10 +243,7 @@ class SQLiteQueue:
                     if _known(engine, job.key, task):
                         rows.delete(engine, task)
                         continue
-                    database.execute(
-                        f"update {TASKS} set idempotency_key = ? where task_id = ?",  # noqa: S608 - as above
-                        (job.key, task),
-                    )
+                    _set_key(engine, task, job.key)
                 database.execute(
                     f"update {RUNS} set available_at = ? "  # noqa: S608 - as above
                     "where run_id = ? and state = 'pending'",
@@ -371,6 +396,13 @@ def _known(engine: Engine, key: str, task: str) -> Any:
         f"select 1 from {TASKS} where idempotency_key = ? and task_id <> ?",  # noqa: S608 - as above
         (key, task),
     ).fetchone()
+
+
+def _set_key(engine: Engine, task: str, key: str) -> None:
+    engine.connection.execute(
+        f"update {TASKS} set idempotency_key = ? where task_id = ?",  # noqa: S608 - as above
+        (key, task),
+    )
 
 
 def _whole(seconds: float) -> int:

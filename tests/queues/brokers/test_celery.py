@@ -1,5 +1,7 @@
 """F1, F2: Celery's own command, a user's own app, and messages that are no tasks."""
 
+import os
+
 import broker_jobs
 import pytest
 from broker_kinds import CELERY_AMQP, CELERY_REDIS, KINDS
@@ -24,9 +26,13 @@ pytestmark = [
 
 
 def test_celerys_own_command_is_a_worker(stage):
-    """`celery -A postlude.queues.celery worker` works on the setting `queue` (F1)."""
+    """`celery -A postlude.queues.celery worker` works on the setting `queue` (F1).
+
+    In the folder of the project, which such a command does not look into by itself.
+    """
     call = postlude.queue(broker_jobs.fail, "command", retries=1, backoff=0.2)
-    worker = stage.start(*COMMAND, "postlude.queues.celery", "worker", "-c", "2")
+    command = ("-P", *COMMAND, "postlude.queues.celery", "worker", "-c", "2")
+    worker = stage.start(*command, PYTHONPATH=os.environ.get("PYTHONPATH", ""))
     assert stage.wait_for_record("command").attempt == 2
     assert [run[:2] for run in stage.lines("command")] == [(call.id, 1), (call.id, 2)]
     worker.terminate()

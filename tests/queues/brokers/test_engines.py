@@ -1,13 +1,12 @@
 """F1, F2, D7: what every engine on a broker promises, on the real one."""
 
 import json
-import os
 import signal
 from itertools import pairwise
 
 import broker_jobs
 import pytest
-from broker_kinds import AT_LEAST_ONCE, AT_MOST_ONCE
+from broker_kinds import AT_LEAST_ONCE, AT_MOST_ONCE, KINDS
 from broker_stage import PATIENCE, get, until
 
 import postlude
@@ -110,8 +109,13 @@ def test_a_forged_message_is_refused_recorded_and_never_run(stage, text, said):
 )
 def test_a_job_that_kills_its_worker_ends_after_its_retries(stage):
     """Runs are counted before they run: 2 retries are 3 deaths, no fourth (F2)."""
+    deadly(stage, "broker_worker.py")
+
+
+def deadly(stage, worker):
+    """Run a job that kills each worker."""
     call = postlude.queue(broker_jobs.kill, "deadly", retries=2, backoff=0.1)
-    with stage.supervised():
+    with stage.supervised(worker):
         record = stage.wait_for_record("broker_jobs:kill")
         postlude.queue(broker_jobs.note, "after")
         stage.wait_for("after")
@@ -122,6 +126,14 @@ def test_a_job_that_kills_its_worker_ends_after_its_retries(stage):
     ]
     assert (record.id, record.state) == (call.id, "failed")
     assert record.payload is not None
+
+
+@pytest.mark.parametrize(
+    "stage", [kind for kind in KINDS if kind.name == "dramatiq+amqp"], indirect=True
+)
+def test_a_death_before_an_acknowledgement_has_left_costs_no_run(stage):
+    """What is written anew runs when the broker has forgotten the old one (F2)."""
+    deadly(stage, "broker_late_acks.py")
 
 
 @pytest.mark.parametrize(
@@ -205,21 +217,7 @@ def test_a_broker_that_is_down_is_never_silent_and_work_goes_on_when_it_is_back(
 
 def test_a_forked_child_has_a_connection_of_its_own(stage):
     """A preloaded parent and its children write at the same time, each its own (D8)."""
-    postlude.queue(broker_jobs.note, "parent")
-    children = []
-    for number in range(4):
-        child = os.fork()
-        if child == 0:
-            status = 1
-            try:
-                for _ in range(5):
-                    postlude.queue(broker_jobs.note, f"child-{number}")
-                status = 0
-            finally:
-                os._exit(status)
-        children.append(child)
-    postlude.queue(broker_jobs.note, "parent")
-    assert [os.waitpid(child, 0)[1] for child in children] == [0] * 4
+    assert stage.start("broker_forks.py").wait(PATIENCE) == 0
     stage.worker()
     stage.wait_for("parent", 2)
     for number in range(4):

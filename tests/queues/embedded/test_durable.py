@@ -7,9 +7,18 @@ import queue_jobs as jobs
 from queue_stage import rows, until
 
 import postlude
-from postlude import DeferScope, QueueError, defer, defer_all, failure_store, forget
+from postlude import (
+    DeferScope,
+    QueueError,
+    QueueOptionError,
+    defer,
+    defer_all,
+    failure_store,
+    forget,
+)
 from postlude.asgi import PostludeMiddleware
 from postlude.instrumentation import _instruments
+from postlude.queues import Job, open_queue
 from postlude.wsgi import PostludeMiddleware as WSGIMiddleware
 
 SCOPE = {"type": "http", "method": "GET", "path": "/", "headers": []}
@@ -226,11 +235,127 @@ def test_late(file: Path) -> None:
     until(lambda: call.state == "done")
 
 
+def jobs_of(file: Path) -> list[Job]:
+    """Give the jobs in the file."""
+    other = open_queue(f"sqlite:///{file}")
+    try:
+        return [job for _, job in other.waiting()]
+    finally:
+        other.close()
+
+
+@pytest.mark.parametrize("where", ["thread", "loop"])
+def test_options_after_a_late_durable_are_written_too(file: Path, where) -> None:
+    """Whoever takes it over knows all that was said, in whatever order (F2, F4)."""
+
+    def late() -> None:
+        defer(jobs.note, "one").durable().retry(5).timeout(7).named("webhook")
+        if where == "thread":
+            look()
+
+    def look() -> None:
+        (job,) = jobs_of(file)
+        assert (job.retries, job.timeout, job.name) == (5, 7, "webhook")
+        seen.append(job.id)
+
+    async def site(_scope, _receive, send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        late()
+        await send({"type": "http.response.body", "body": b"a", "more_body": True})
+        await asyncio.to_thread(look)
+        await send({"type": "http.response.body", "body": b"b"})
+
+    seen: list[str] = []
+    if where == "loop":
+        assert Client(file).ask(site).status == 200
+    else:
+        with DeferScope():
+            defer(late)
+    assert jobs.ids["one"] == {*seen}
+    postlude.drain()
+    assert rows(file) == []
+
+
+def test_an_option_that_could_not_be_written(worked: Path, monkeypatch) -> None:
+    """If the engine fails, the job stays as it was, and the option says so (F2, F4)."""
+
+    def late() -> None:
+        call = defer(jobs.flaky, "one").durable().retry(1, backoff=0.0)
+        put = postlude._call.carrier.queue.put
+        monkeypatch.setattr(postlude._call.carrier.queue, "put", fail)
+        with pytest.raises(QueueError, match="no room"):
+            call.timeout(7)
+        monkeypatch.setattr(postlude._call.carrier.queue, "put", put)
+
+    def fail(*_args: object, **_options: object) -> None:
+        raise QueueError("no room")
+
+    with DeferScope():
+        defer(late)
+    until(lambda: jobs.seen == [("one", 1), ("one", 2)])
+    postlude.drain()
+    assert rows(worked) == []
+
+
 def test_without_a_unit(file: Path) -> None:
     """With no unit it runs at once: there is no response to be written before (A5)."""
     with pytest.warns(postlude.NoScopeWarning):
         call = defer(jobs.note, "one").durable()
     assert (call.state, jobs.seen, rows(file)) == ("done", [("one", 1)], [])
+    assert call.durable().retry(3).timeout(1) is call  # all of it was kept
+
+
+@pytest.mark.filterwarnings("ignore::postlude.NoScopeWarning")
+@pytest.mark.parametrize("option", ["retry", "durable"])
+@pytest.mark.parametrize("fn", [jobs.flaky, jobs.aflaky])
+def test_failed_without_a_unit(worked: Path, option, fn) -> None:
+    """What ran at once, in vain, goes on at the queue, and is no failure (A5, F1)."""
+    call = defer(fn, "one")
+    assert call.state == "failed"
+    if option == "retry":
+        call.retry(2, backoff=0.0)
+    else:
+        call.durable()
+    assert call.state == "handed_over"
+    assert list(failure_store().list()) == []
+    with pytest.raises(QueueOptionError, match="Set it last"):
+        call.retry(5)
+    assert call.durable().cancel().state == "handed_over"
+    until(lambda: jobs.seen == [("one", 1), ("one", 2)])
+    assert jobs.ids["one"] == {call.id}
+    postlude.drain()
+    assert rows(worked) == []
+
+
+@pytest.mark.filterwarnings("ignore::postlude.NoScopeWarning")
+@pytest.mark.parametrize("option", ["retry", "durable"])
+def test_failed_without_a_unit_on_a_loop(worked: Path, option) -> None:
+    """There too: a sync call has failed already, an async one has not begun (A5)."""
+
+    async def main() -> None:
+        calls = defer(jobs.flaky, "one"), defer(jobs.aflaky, "two")
+        for call in calls:
+            if option == "retry":
+                call.retry(2, backoff=0.0)
+            else:
+                call.durable()
+        again = {("one", 2), ("two", 2)}
+        await asyncio.to_thread(until, lambda: again <= set(jobs.seen))
+        assert [call.state for call in calls] == ["handed_over"] * 2
+
+    asyncio.run(main())
+    assert list(failure_store().list()) == []
+
+
+@pytest.mark.filterwarnings("ignore::postlude.NoScopeWarning")
+def test_failed_without_a_unit_and_without_the_engine(file: Path) -> None:
+    """Then the failure stays on record, and whoever asked hears of it (F1)."""
+    postlude.configure(queue=f"sqlite:///{file.parent}/gone/queue.db")
+    call = defer(jobs.boom, "one")
+    with pytest.raises(QueueError, match="cannot be used now"):
+        call.retry(2)
+    assert call.state == "failed"
+    assert [record.id for record in failure_store().list()] == [call.id]
 
 
 def test_failed_attempt_goes_on_elsewhere(worked: Path) -> None:

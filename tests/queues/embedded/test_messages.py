@@ -9,8 +9,8 @@ import queue_jobs as jobs
 from queue_stage import rows, until
 
 import postlude
-from postlude import DeferScope, defer, failure_store, queue
-from postlude.queues import Job
+from postlude import DeferScope, QueueOptionError, defer, failure_store, queue
+from postlude.queues import Job, Lease, open_queue
 from postlude.testing import capture, inline
 
 GOOD = Job(id="x", name="n", function="queue_jobs:note", payload='[["one"],{}]')
@@ -133,6 +133,36 @@ def test_key(worked: Path) -> None:
     queue(jobs.note, "four", key="other")
     until(lambda: ("four", 1) in jobs.seen)
     assert [name for name, _ in jobs.seen] == ["one", "four"]
+
+
+def test_key_of_a_dead_process(file: Path) -> None:
+    """A job that was on hold when its process died has its key all the same (F1)."""
+    postlude.settings()
+    engine = postlude._call.carrier.queue
+    first, second, third = (
+        Job(name, name, "queue_jobs:note", f'[["{name}"], {{}}]', key="k")
+        for name in ("one", "two", "three")
+    )
+    assert all(engine.put([job], hold=0.01)[0] for job in (first, second))
+    leases: list[Lease] = []
+    until(lambda: leases.extend(engine.claim(2, 30)) or len(rows(file)) == 1)
+    assert [lease.job.id for lease in leases] == ["one"]
+    assert engine.put([third]) == [""]
+    engine.finish([leases[0].token])
+    assert engine.put([third]) == [""]
+
+
+def test_an_option_that_comes_too_late_for_a_job_is_refused(file: Path) -> None:
+    """A job that has left cannot be told of a time-out: it is said, and how (F4)."""
+    call = queue(jobs.note, "one")
+    with pytest.raises(QueueOptionError, match=r"with DeferScope\(\): queue\(fn\)"):
+        call.timeout(5)
+    with DeferScope():
+        queue(jobs.note, "two").timeout(5)
+    assert [job.timeout for _, job in open_queue(f"sqlite:///{file}").waiting()] == [
+        None,
+        5,
+    ]
 
 
 def test_key_of_a_failed_unit_bars_nobody(worked: Path) -> None:

@@ -12,6 +12,7 @@ from postlude import (
     DeferScope,
     NoQueueError,
     QueueError,
+    _codec,
     defer,
     failure_store,
 )
@@ -23,6 +24,17 @@ def test_success_never_meets_the_queue(file: Path, fn) -> None:
     with DeferScope():
         call = defer(fn, "one").retry(3)
     assert (call.state, jobs.seen, file.exists()) == ("done", [("one", 1)], False)
+
+
+@pytest.mark.parametrize("fn", [jobs.note, jobs.anote])
+def test_success_encodes_nothing_that_cannot_change(
+    file: Path, fn, monkeypatch
+) -> None:
+    """Numbers and short texts are written down when there is a failure (F1, F3)."""
+    monkeypatch.setattr(_codec, "encode", lambda *_args: pytest.fail("encoded"))
+    with DeferScope():
+        call = defer(fn, "one").retry(3)
+    assert call.state == "done"
 
 
 @pytest.mark.parametrize("fn", [jobs.flaky, partial(jobs.flaky)])

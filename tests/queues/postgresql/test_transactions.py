@@ -1,5 +1,7 @@
 """A durable call exists in the engine if and only if its order does (F2)."""
 
+import sys
+
 import psycopg
 import pytest
 from django.db import transaction
@@ -262,3 +264,41 @@ def test_django_a_cancelled_call_leaves_at_the_commit(shop, queue):
         postlude.drain(10)
         assert waiting(queue) == []
     assert delivered == ["one"]
+
+
+def test_options_after_it_was_written(shop, queue):
+    """What is said after the head, or after the commit, is written, too (F2, F4)."""
+    with DeferScope() as scope:
+        with psycopg.connect(shop) as connection:
+            order(connection, "one")
+            call = defer(deliver, "one").named("one").durable()
+        call.timeout(7)
+        _call.carrier.secure(scope)
+        defer(deliver, "two").durable().timeout(8).named("two").retry(5)
+        found = sorted(
+            (job.name, job.timeout, job.retries) for _, job in queue.waiting()
+        )
+        assert found == [("one", 7, 3), ("two", 8, 5)]
+    assert delivered == ["one", "two"]
+    postlude.drain(5)
+    assert waiting(queue) == []
+
+
+def test_a_library_that_tells_nobody(address, queue, monkeypatch, caplog):
+    """It is said once that a line is missing, and which; nothing is silent (F2)."""
+    monkeypatch.delitem(sys.modules, "postlude.transactions.sqlalchemy", raising=False)
+    postlude.configure(queue=address, queue_threads=0, modules=("orders",))
+    for name in ("one", "two"):
+        with DeferScope():
+            promise(name)
+    said = [record.getMessage() for record in caplog.records]
+    (text,) = [each for each in said if "sqlalchemy.install()" in each]
+    assert "nobody tells Postlude of SQLAlchemy's" in text
+    assert "a rollback does not drop it" in text
+
+
+def test_a_library_that_tells(shop, queue, caplog):
+    """Nothing is said where the line is there (F2)."""
+    with DeferScope():
+        promise("one")
+    assert "install()" not in caplog.text

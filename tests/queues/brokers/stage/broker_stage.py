@@ -89,9 +89,11 @@ class Stage:
         self.processes.append(process)
         return process
 
-    def worker(self, **more: str) -> subprocess.Popen[bytes]:
+    def worker(
+        self, program: str = "broker_worker.py", **more: str
+    ) -> subprocess.Popen[bytes]:
         """Start a worker."""
-        return self.start(str(STAGE / "broker_worker.py"), **more)
+        return self.start(str(STAGE / program), **more)
 
     def web(self, **more: str) -> tuple[subprocess.Popen[bytes], int]:
         """Start a web process; gives its port, too."""
@@ -103,13 +105,13 @@ class Stage:
         return process, port
 
     @contextlib.contextmanager
-    def supervised(self) -> Iterator[None]:
+    def supervised(self, program: str = "broker_worker.py") -> Iterator[None]:
         """Have a worker, and a new one whenever it dies."""
         over = threading.Event()
 
         def supervise() -> None:
             while not over.is_set():
-                worker = self.worker()
+                worker = self.worker(program)
                 while worker.poll() is None and not over.wait(0.05):
                     pass
 

@@ -50,6 +50,11 @@ def flaky(name: str, times: int = 1) -> None:
         raise ConnectionError(name)
 
 
+async def aflaky(name: str, times: int = 1) -> None:
+    """Fail in the first attempts, as a coroutine."""
+    flaky(name, times)
+
+
 def wait(name: str) -> None:
     """Run until the test opens the gate."""
     note(name)

@@ -13,7 +13,7 @@ from postlude import current_call
 
 def _write(word: str, name: str) -> None:
     call = current_call()
-    attempt, ident = ("?", "?") if call is None else (call.attempt, call.id)
+    attempt, ident = (0, "?") if call is None else (call.attempt, call.id)
     line = f"{word} {name} {attempt} {os.getpid()} {ident}\n"
     ledger = os.open(os.environ["KILL_LEDGER"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     try:

@@ -21,6 +21,9 @@ START = 60.0
 """Seconds that a process may take to start on a busy machine."""
 
 
+UVICORN = ("-m", "uvicorn", "killing.app:app", "--no-access-log", "--port", "{port}")
+
+
 class Line(NamedTuple):
     """What a call wrote."""
 
@@ -33,6 +36,9 @@ class Line(NamedTuple):
 
 class Process:
     """One web server or worker, and all that it started."""
+
+    server: tuple[str, ...] = ()
+    """How Python starts it, if it is a web process."""
 
     def __init__(self, popen: subprocess.Popen[bytes], port: int, log: Path) -> None:
         self.popen = popen
@@ -89,11 +95,12 @@ class Stand:
 
     # -- processes ----------------------------------------------------------
 
-    def web(self, **settings: object) -> Process:
+    def web(self, server: tuple[str, ...] = UVICORN, **settings: object) -> Process:
         """Start a web process, and wait until it serves."""
         port = free_port()
-        command = ("-m", "uvicorn", "killing.app:app", "--port", str(port))
-        process = self._start((*command, "--no-access-log"), port, settings)
+        command = tuple(word.format(port=port) for word in server)
+        process = self._start(command, port, settings)
+        process.server = server
         self.until(lambda: self._serves(process), START, process)
         return process
 
@@ -105,7 +112,7 @@ class Stand:
 
     def replace(self, process: Process) -> Process:
         """Start another one of the same kind."""
-        return self.web() if process.port else self.worker()
+        return self.web(process.server) if process.port else self.worker()
 
     def _start(
         self, command: tuple[str, ...], port: int, settings: Mapping[str, object]
@@ -117,6 +124,7 @@ class Stand:
             "PYTHONPATH": str(Path(__file__).parent.parent),
             "KILL_LEDGER": str(self.ledger),
             "KILL_GATE": str(self.gate),
+            "KILL_DATABASE": str(self.folder / "orders.db"),
             "POSTLUDE_FAILURES": f"sqlite:///{self.failures}",
             "POSTLUDE_GRACE": "1",
             "POSTLUDE_MODULES": "killing",
