@@ -21,6 +21,7 @@ ENGINES = {
     "sqlite": ("sqlite", "queue"),
     "absurd+postgresql": ("absurd", "absurd"),
     "procrastinate+postgresql": ("procrastinate", "procrastinate"),
+    "dbos+postgresql": ("dbos", "dbos"),
     "celery+amqp": ("celery", "celery"),
     "celery+redis": ("celery", "celery"),
     "dramatiq+amqp": ("dramatiq", "dramatiq"),
