@@ -27,6 +27,7 @@ ENGINES = {
     "dramatiq+amqp": ("dramatiq", "dramatiq"),
     "dramatiq+redis": ("dramatiq", "dramatiq"),
     "rq+redis": ("rq", "rq"),
+    "taskiq+amqp": ("taskiq", "taskiq"),
     "huey+sqlite": ("huey", "huey"),
     "huey+redis": ("huey", "huey"),
     "django": ("django", "django"),

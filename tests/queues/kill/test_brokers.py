@@ -48,7 +48,7 @@ def clean_rabbit(name: str) -> None:
     pika = import_module("pika")
     url = AMQP.replace("5672//", "5672/%2F")
     with pika.BlockingConnection(pika.URLParameters(url)) as connection:
-        for suffix in ("", ".DQ", ".XQ"):
+        for suffix in ("", ".DQ", ".XQ", ".dead"):
             connection.channel().queue_delete(name + suffix)
 
 
@@ -102,4 +102,11 @@ if ALL:
             leases=False,
             recovery=20.0,
             graceful=False,
+        )
+
+    class TestTaskIQ(KillCases):
+        """TaskIQ on RabbitMQ, which alone keeps the promise."""
+
+        engine = Engine(
+            "taskiq+amqp", on("taskiq", AMQP, clean_rabbit), leases=False, recovery=30.0
         )
