@@ -11,6 +11,7 @@ import logging
 import math
 import os
 import threading
+import time
 from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 _dbos: Any = import_module("dbos")
 _serialization: Any = import_module("dbos._serialization")
 _T = TypeVar("_T")
+_BEAT = 1.0
+"""Seconds in which a worker notices that its connection broke, and its lock is gone."""
 _POLL = 0.1
 """Seconds between DBOS's looks into the queue, each of which takes a job a thread."""
 
@@ -70,10 +73,14 @@ class Worker:
         """Run workflows until *stop*, and look for those of the dead meanwhile."""
         self._launch(threads)
         trouble = False
-        while not stop.wait(LOOK):
+        look_at = time.monotonic() + LOOK
+        while not stop.wait(_BEAT):
             try:
-                self._look()
-                self._queue.sweep()
+                connection = self._hold()
+                if time.monotonic() >= look_at:
+                    look_at = time.monotonic() + LOOK
+                    self._look(connection)
+                    self._queue.sweep()
                 trouble = False
             except QueueError as exc:
                 if not trouble:
@@ -82,7 +89,6 @@ class Worker:
         self._end()
 
     def _launch(self, threads: int) -> None:
-        _serialization.DefaultSerializer.deserialize = _refuse_pickle
         config = {
             "name": sql.QUEUE,
             "application_version": sql.QUEUE,
@@ -94,6 +100,10 @@ class Worker:
         }
         try:
             dbos = _dbos.DBOS(config=config)
+            if _dbos.DBOS.executor_id != self._me:
+                raise QueueError(TAKEN)
+            _serialization.DefaultSerializer.deserialize = _refuse_pickle
+            logging.getLogger("dbos").addFilter(_is_news)
             self._hold()
             _dbos.DBOS.workflow(name=sql.WORKFLOW, max_recovery_attempts=None)(
                 self._workflow()
@@ -163,9 +173,8 @@ class Worker:
                 self._holder = connection
         return connection
 
-    def _look(self) -> None:
+    def _look(self, connection: Connection) -> None:
         """Give back what dead executors left, and refuse what is no job."""
-        connection = self._hold()
         with self._queue.database.use():
             free = {
                 str(row["executor_id"])
@@ -197,6 +206,11 @@ class Worker:
         self._queue.close()
 
 
+def _is_news(entry: logging.LogRecord) -> bool:
+    """Tell whether DBOS logs anything but the failure of a job, which is logged."""
+    return not (entry.exc_info and isinstance(entry.exc_info[1], JobFailedError))
+
+
 def _refuse_pickle(_self: object, _text: str) -> object:
     raise ArgumentError(
         "A workflow says that its arguments are pickled, and Postlude reads no pickle. "
@@ -205,6 +219,11 @@ def _refuse_pickle(_self: object, _text: str) -> object:
     )
 
 
+TAKEN = (
+    "DBOS is in use in this process, and there is one of it per process. Usually the "
+    "application makes its own where it is imported. Start the worker without `--app`, "
+    "or have the application make DBOS in its own workers only."
+)
 DEAD = "the DBOS executor %s has died; %d of its jobs begin again"
 STRANGER = (
     "A workflow on Postlude's queue is none of Postlude's ({name!r}). Usually another "

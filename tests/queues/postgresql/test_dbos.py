@@ -5,12 +5,14 @@ import json
 import os
 import pickle
 import sys
+import threading
 from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import psycopg
 import pytest
+from dbos import DBOS
 from killing.engine import Engine
 from killing.stand import stand
 from orders import LIBRARIES, TABLE, blocks, promise
@@ -19,7 +21,7 @@ from places import database, place
 import postlude
 from postlude import DeferScope, defer
 from postlude.exceptions import QueueError
-from postlude.queues import Job, open_queue
+from postlude.queues import Job, open_queue, run
 from postlude.transactions import psycopg as psycopg_gates
 from postlude.transactions import sqlalchemy as sqlalchemy_gates
 
@@ -138,6 +140,25 @@ def test_no_tables_and_no_server(address, make_job):
         elsewhere.put([make_job()])
     with pytest.raises(QueueError, match="Look at it"):
         open_queue("dbos+postgresql://u@127.0.0.1:1/x").put([make_job()])
+
+
+def test_a_process_has_one_dbos(queue, tmp_path):
+    """Where the application has made its own, a worker says so and ends (F4)."""
+    theirs = f"sqlite:///{tmp_path}/theirs.db"
+    DBOS(config={"name": "theirs", "system_database_url": theirs})
+    try:
+        with pytest.raises(QueueError, match="one of it per process"):
+            queue.work(run, threading.Event(), 1)
+    finally:
+        DBOS.destroy()
+
+
+def test_a_worker_without_a_server_ends():
+    """It says what is the matter (F2)."""
+    queue = open_queue("dbos+postgresql://u@127.0.0.1:1/x")
+    with pytest.raises(QueueError, match="Look at it"):
+        queue.work(run, threading.Event(), 1)
+    DBOS.destroy()
 
 
 def test_a_forked_child_has_its_own_connections(queue, address, make_job):
