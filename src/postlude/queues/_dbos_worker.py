@@ -180,11 +180,13 @@ class Worker:
                 str(row["executor_id"])
                 for row in rows(connection, sql.OTHERS, {"me": self._me})
             }
-            for dead in free & self._suspects:
-                found = rows(connection, sql.GIVE_BACK, {"id": dead})
-                say(logging.WARNING, DEAD, dead, len(found))
-            for one in free:
-                rows(connection, sql.UNLOCK, {"id": one})
+            try:
+                for dead in free & self._suspects:
+                    found = rows(connection, sql.GIVE_BACK, {"id": dead})
+                    say(logging.WARNING, DEAD, dead, len(found))
+            finally:
+                for one in free:
+                    rows(connection, sql.UNLOCK, {"id": one})
             self._suspects = free
             strangers = rows(connection, sql.STRANGERS)
         for row in strangers:

@@ -108,6 +108,8 @@ class DBOSQueue:
     def again(self, workflow: str, job: Job) -> None:
         """Write what follows a workflow; once, however often that is asked."""
         stem, _, number = workflow.rpartition("#")
+        if not number.isdecimal():  # DBOS's own tools name a workflow otherwise
+            stem, number = workflow, "0"
         with self.database.use() as connection:
             execute = executing(connection)
             _enqueue(execute, f"{stem}#{int(number) + 1}", job)

@@ -1,4 +1,4 @@
-"""F2: the engines on brokers under the kill suite; with `TEST_DATABASES=all`."""
+"""F2: the engines on brokers under the kill suite; with `TEST_SERVICES=all`."""
 
 import os
 import secrets
@@ -11,7 +11,7 @@ import pytest
 from killing.cases import KillCases
 from killing.engine import Engine
 
-ALL = os.environ.get("TEST_DATABASES") == "all"
+ALL = os.environ.get("TEST_SERVICES") == "all"
 REDIS = os.environ.get("REDIS_URL", "redis://127.0.0.1:6379/15")
 AMQP = os.environ.get("AMQP_URL", "amqp://guest:guest@127.0.0.1:5672//")
 

@@ -290,6 +290,16 @@ def forge(address, inputs, *, name="postlude_run", serialization="portable_json"
         )
 
 
+def test_a_job_that_dbos_named_is_run_again_like_any_other(site):
+    """As its own tools do, whose names for workflows are not Postlude's (F1)."""
+    job = a_job("killing.calls:flaky", "forked", 2, retries=3)
+    inputs = {"positionalArgs": [job.text()], "namedArgs": {}}
+    forge(site.environment["POSTLUDE_QUEUE"], json.dumps(inputs))
+    site.worker()
+    site.until(lambda: "forked" in site.done())
+    assert [line.attempt for line in site.lines("began", "forked")] == [1, 2, 3]
+
+
 class Bomb:
     """What does something when it is unpickled."""
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-ALL = os.environ.get("TEST_DATABASES") == "all"
+ALL = os.environ.get("TEST_SERVICES") == "all"
 REDIS = os.environ.get("REDIS_URL", "redis://127.0.0.1:6379/15")
 AMQP = os.environ.get("AMQP_URL", "amqp://guest:guest@127.0.0.1:5672//")
 
