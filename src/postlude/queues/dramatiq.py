@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Iterable, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -43,6 +44,9 @@ _ALWAYS = 1_000_000
 one in a thousand, so that an idle queue may wait for minutes."""
 _COUNTED = 7 * 86400
 """Seconds that the runs of a job in Redis are remembered."""
+_APART = 0.5
+"""Seconds in which nothing begins here after a job was written anew: it may kill this
+very process, and Dramatiq acknowledges the message before it a little later."""
 _TRIES = 10
 _here = threading.local()
 """What the broker says of the message that runs in this thread."""
@@ -105,6 +109,7 @@ class DramatiqQueue:
         )
         self._run: Run = _running.run
         self._pid = os.getpid()
+        self._apart = 0.0
         broker.add_middleware(_middleware(self))
         options: dict[str, Any] = {"queue_name": name, "broker": broker}
         self._actor = _dramatiq.actor(self._act, actor_name=ACTOR, **options)
@@ -142,25 +147,17 @@ class DramatiqQueue:
             text = repr(text)
         runs: int = getattr(_here, "runs", 0)
         if runs and self._redis is None:
-            self._count(text)
+            # It was delivered before, so it is written anew with one run more.
+            if (job := _running.count(self._run, text)) is not None:
+                self._apart = time.monotonic() + _APART
+                self._put_back(job)
             return
+        time.sleep(max(0.0, self._apart - time.monotonic()))
         verdict = self._run(text, runs)
         if verdict.state == "again":
             job = Job.read(text)
             attempt = job.attempt + runs + 1
             self._put_back(job._replace(attempt=attempt, delay=verdict.pause))
-
-    def _count(self, text: str) -> None:
-        """Write a message anew that was delivered before; or end it."""
-        try:
-            job = Job.read(text)
-        except ArgumentError:
-            self._run(text, 0)
-            return
-        if job.attempt < job.retries:
-            self._put_back(job._replace(attempt=job.attempt + 1, delay=0.0))
-        else:
-            self._run(text, 1)
 
     def _put_back(self, job: Job) -> None:
         """Publish; Dramatiq acknowledges whatever an actor raises, so never give up."""

@@ -20,6 +20,7 @@ import os
 import threading
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -298,7 +299,7 @@ class Receiver(_receiver):  # type: ignore[misc]  # as above
             await self._settle(incoming)
         except Exception as exc:  # noqa: BLE001 - the message is the broker's still
             say(logging.WARNING, KEPT, exc)
-            if not incoming.channel.is_closed:
+            with suppress(Exception):  # it is given back when the connection ends
                 await incoming.reject(requeue=True)
         finally:
             self.busy -= 1
@@ -321,24 +322,12 @@ class Receiver(_receiver):  # type: ignore[misc]  # as above
             _running.refuse(None, exc, str(incoming.body[:200]))
             return None
         if incoming.redelivered:
-            return self._count(text)
+            return _running.count(self._run, text)
         verdict = self._run(text, 0)
         if verdict.state != "again":
             return None
         job = Job.read(text)
         return job._replace(attempt=job.attempt + 1, delay=verdict.pause)
-
-    def _count(self, text: str) -> Job | None:
-        """Give a job anew that was delivered before; or end it."""
-        try:
-            job = Job.read(text)
-        except ArgumentError:
-            self._run(text, 0)
-            return None
-        if job.attempt < job.retries:
-            return job._replace(attempt=job.attempt + 1, delay=0.0)
-        self._run(text, 1)
-        return None
 
     def _text(self, body: bytes) -> str:
         """Give the job in a message of TaskIQ's."""
