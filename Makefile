@@ -71,7 +71,7 @@ wheel: $(WHEEL) ## build the wheel into build/wheel
 
 requirements: $(ENV)/pins/.installed ## compile the pins in requirements/ anew, with the newest versions
 	@for group in $(GROUPS); do $(call pin,$$group,$$group) || exit 1; done
-	@$(call pin,full,oldest,--constraints requirements/oldest.in)
+	@$(call pin,oldest,oldest,--constraints requirements/oldest.in)
 
 clean: ## remove everything that was built
 	rm -rf build

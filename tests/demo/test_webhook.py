@@ -11,11 +11,18 @@ from pathlib import Path
 import pytest
 
 from postlude.failures import FailureRecord
+from postlude.queues import _opening as queues
 from shop.journal import Entry
 from shop.opening import ShopError
 from shop.settings import BadSettingError, Settings
 from shop.terminal import make_console
-from shop.webhook.engines import EMBEDDED, Engine, engine_named, open_engine
+from shop.webhook.engines import (
+    EMBEDDED,
+    ENGINES,
+    Engine,
+    engine_named,
+    open_engine,
+)
 from shop.webhook.receiver import BROKEN, OK, Receiver, Request
 from shop.webhook.results import Seen, counts, is_over, lost, problems, reasons
 from shop.webhook.table import introduce, show
@@ -90,7 +97,7 @@ def test_an_unknown_engine_starts_nothing(tmp_path):
     demo = start(tmp_path, ENGINE="sidekiq")
     out, errors = demo.communicate()
     assert (demo.returncode, out) == (2, "")
-    assert errors.startswith("error: ENGINE=sidekiq is not one of sqlite, celery, ")
+    assert errors.startswith("error: ENGINE=sidekiq is not one of sqlite, absurd, ")
 
 
 def test_engines_have_short_names():
@@ -101,6 +108,12 @@ def test_engines_have_short_names():
     for wrong in ("sidekiq", "celery+kafka", "+amqp", "sqlite+redis"):
         with pytest.raises(BadSettingError, match=r"ENGINE=.* is not one of"):
             engine_named(wrong)
+
+
+def test_every_engine_is_offered():
+    """All that Postlude carries jobs on, but for Django's tasks, which need a site."""
+    known = {scheme.partition("+")[0] for scheme in queues.ENGINES}
+    assert known - {"django"} == {EMBEDDED, *ENGINES}
 
 
 def test_a_missing_server_is_an_error(tmp_path, monkeypatch):

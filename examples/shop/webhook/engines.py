@@ -28,15 +28,27 @@ SERVERS = {
 }
 """What brokers speak: who does, the variable with the address, the usual address."""
 ENGINES = {
+    "absurd": ("Absurd", "postgresql", "absurdctl"),
     "celery": ("Celery", "amqp", "celery"),
+    "dbos": ("DBOS", "postgresql", "dbos"),
     "dramatiq": ("Dramatiq", "amqp", "dramatiq"),
     "huey": ("Huey", "redis", "huey"),
     "procrastinate": ("Procrastinate", "postgresql", "procrastinate"),
     "rq": ("RQ", "redis", "rq"),
+    "taskiq": ("TaskIQ", "amqp", "taskiq"),
 }
 """What it is called, what it speaks if nobody says `celery+redis`, its package."""
-TABLES = {"procrastinate": ("schema", "--apply")}
-"""Engines whose own command makes their tables."""
+TABLES = {
+    "absurd": (
+        "absurdctl init --database={url}",
+        "absurdctl create-queue --database={url} postlude",
+    ),
+    "dbos": ("dbos migrate --sys-db-url={url}",),
+    "procrastinate": (
+        "procrastinate --app=postlude.queues.procrastinate.app schema --apply",
+    ),
+}
+"""The commands of engines that make their tables."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,16 +146,18 @@ def _reach(title: str, variable: str, url: str) -> None:
 
 def _make_tables(name: str, address: str, folder: Path) -> None:
     """Have an engine make its tables in a new database."""
-    if name not in TABLES:
-        return
-    app = f"--app=postlude.queues.{name}.app"
+    _, _, url = address.partition("+")
     with Processes(folder) as processes:
-        command = [sys.executable, "-m", name, app, *TABLES[name]]
-        making = processes.start(f"{name} tables", command, {"POSTLUDE_QUEUE": address})
-        if making.wait() != 0:
-            raise ShopError(
-                f"{name} did not make its tables.",
-                "its version is one that this demo does not know.",
-                "the log below says more.",
-                making.log_tail(),
-            )
+        for line in TABLES[name]:
+            program, *words = line.split()
+            command = [str(Path(sys.executable).with_name(program))]
+            command += [word.format(url=url) for word in words]
+            variables = {"POSTLUDE_QUEUE": address}
+            making = processes.start(f"{name} tables", command, variables)
+            if making.wait() != 0:
+                raise ShopError(
+                    f"{name} did not make its tables.",
+                    "its version is one that this demo does not know.",
+                    "the log below says more.",
+                    making.log_tail(),
+                )

@@ -9,8 +9,9 @@ from urllib.parse import urlsplit
 
 from shop.signals import uninterrupted
 
-SUFFIXES = ("", ".DQ", ".XQ")
-"""Dramatiq has two more queues for each: of what is delayed, and of what is dead."""
+SUFFIXES = ("", ".DQ", ".XQ", ".dead")
+"""Dramatiq has two more queues for each: what is delayed, what is dead; TaskIQ
+has one more, of what is dead."""
 
 
 def clear(url: str, queue: str) -> None:

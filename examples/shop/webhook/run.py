@@ -40,8 +40,9 @@ Settings are environment variables:
 
   FRAMEWORK     fastapi, flask or django                               [fastapi]
   ORDERS        orders to post each way, 1 to 1000                         [200]
-  ENGINE        sqlite (embedded), celery, dramatiq, huey,
-                procrastinate or rq; celery+redis and its like          [sqlite]
+  ENGINE        sqlite (embedded), absurd, celery, dbos, dramatiq,
+                huey, procrastinate, rq or taskiq; celery+redis and
+                its like                                                [sqlite]
   DOWN_S        seconds that the receiver is down                            [5]
   SEED          of the receiver's bad luck                                  [32]
   PORT          port of the shop, 0 picks a free one                         [0]

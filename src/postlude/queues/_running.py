@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from postlude.queues._carrier import Carrier
-    from postlude.queues._queue import Lease
+    from postlude.queues._queue import Lease, Run
 
 
 class _Unit(DeferScope):
@@ -152,6 +152,23 @@ def run(message: Job | str | bytes, runs: int) -> Verdict:
     if handle.verdict.state == "failed":
         _reporting.flush()  # the engine is told when it is on record
     return handle.verdict
+
+
+def count(run: Run, message: str | bytes) -> Job | None:
+    """Count a run of a message that its broker delivered before, and did not count.
+
+    Gives the job as it must be written anew before the message is acknowledged; None if
+    that was its last run, or it is no job: it is on record then.
+    """
+    try:
+        job = Job.read(message)
+    except ArgumentError:
+        run(message, 0)
+        return None
+    if job.attempt < job.retries:
+        return job._replace(attempt=job.attempt + 1, delay=0.0)
+    run(message, 1)
+    return None
 
 
 def run_lease(carrier: Carrier, lease: Lease) -> None:

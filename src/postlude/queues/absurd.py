@@ -32,8 +32,8 @@ _LOOKS = 10
 """How often in a lease somebody looks for jobs that nobody may run any more."""
 _SWEEP = 600.0
 _SCHEMA = (
-    "absurdctl --database=ADDRESS init && "
-    "absurdctl --database=ADDRESS create-queue postlude"
+    "absurdctl init --database=ADDRESS && "
+    "absurdctl create-queue --database=ADDRESS postlude"
 )
 
 

@@ -259,11 +259,9 @@ class CeleryQueue:
         One that was delivered before is written anew first, with one run more.
         """
         if again:
-            job = _readable(text)
-            if job is not None and job.attempt < job.retries:
-                self._put_back(job._replace(attempt=job.attempt + 1, delay=0.0))
-                return "counted"
-            return self._run(text, 1 if job is not None else 0).state
+            if (job := _running.count(self._run, text)) is not None:
+                self._put_back(job)
+            return "counted"
         verdict = self._run(text, 0)
         if verdict.state == "again":
             job = Job.read(text)

@@ -15,7 +15,6 @@ import os
 import threading
 from collections.abc import Iterable, Sequence
 from importlib import import_module
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from postlude import _call
@@ -44,10 +43,9 @@ _ALWAYS = 1_000_000
 one in a thousand, so that an idle queue may wait for minutes."""
 _COUNTED = 7 * 86400
 """Seconds that the runs of a job in Redis are remembered."""
+_ACKNOWLEDGED = 2.0
+"""Seconds at most until Dramatiq has acknowledged a message whose actor is done."""
 _TRIES = 10
-_FORGOTTEN = 0.5
-"""Seconds until RabbitMQ has forgotten a message that was written anew: what runs here
-before, and kills this process, would be delivered twice."""
 _here = threading.local()
 """What the broker says of the message that runs in this thread."""
 _leaked: list[object] = []
@@ -109,8 +107,9 @@ class DramatiqQueue:
         )
         self._run: Run = _running.run
         self._pid = os.getpid()
-        self._anew: dict[str, float] = {}
-        """Jobs that this process wrote anew, and when."""
+        self._worker: Any = None
+        self._leaving: dict[str, threading.Event] = {}
+        """The messages of jobs that were written anew, until they are acknowledged."""
         broker.add_middleware(_middleware(self))
         options: dict[str, Any] = {"queue_name": name, "broker": broker}
         self._actor = _dramatiq.actor(self._act, actor_name=ACTOR, **options)
@@ -148,40 +147,20 @@ class DramatiqQueue:
             text = repr(text)
         runs: int = getattr(_here, "runs", 0)
         if runs and self._redis is None:
-            self._count(text)
+            # It was delivered before, so it is written anew with one run more.
+            if (job := _running.count(self._run, text)) is not None:
+                self._leaving[_here.id] = threading.Event()
+                self._put_back(job)
             return
-        self._let_it_be_forgotten(text)
+        # One of them may be here already, and kill this process; the message before it
+        # would be delivered once more.
+        for left in list(self._leaving.values()):
+            left.wait(_ACKNOWLEDGED)
         verdict = self._run(text, runs)
         if verdict.state == "again":
             job = Job.read(text)
             attempt = job.attempt + runs + 1
             self._put_back(job._replace(attempt=attempt, delay=verdict.pause))
-
-    def _count(self, text: str) -> None:
-        """Write a message anew that was delivered before; or end it."""
-        try:
-            job = Job.read(text)
-        except ArgumentError:
-            self._run(text, 0)
-            return
-        if job.attempt < job.retries:
-            self._anew[job.id] = monotonic() + _FORGOTTEN
-            self._put_back(job._replace(attempt=job.attempt + 1, delay=0.0))
-        else:
-            self._run(text, 1)
-
-    def _let_it_be_forgotten(self, text: str) -> None:
-        """Wait until the old message of one that was written anew here is gone.
-
-        Dramatiq acknowledges it in another thread, some time after the actor returned.
-        """
-        if not self._anew:
-            return
-        try:
-            until = self._anew.pop(Job.read(text).id, 0.0)
-        except ArgumentError:
-            return
-        threading.Event().wait(max(0.0, until - monotonic()))
 
     def _put_back(self, job: Job) -> None:
         """Publish; Dramatiq acknowledges whatever an actor raises, so never give up."""
@@ -199,7 +178,7 @@ class DramatiqQueue:
     def work(self, run: Run, stop: Event, threads: int, /) -> None:
         """Run Dramatiq's worker with *threads* threads of this process."""
         self._run = run
-        worker = _dramatiq.Worker(
+        self._worker = worker = _dramatiq.Worker(
             self.broker, queues={self._name, f"{self._name}.DQ"}, worker_threads=threads
         )
         # What a killed worker had reserved is delivered again, and counts as begun.
@@ -255,6 +234,18 @@ class DramatiqQueue:
         if self._redis is not None:
             self._redis.delete(self._key(message))
 
+    def left(self, message: Any) -> None:
+        """See a message being acknowledged: its consumer's connection does it next."""
+        if (left := self._leaving.get(message.message_id)) is None:
+            return
+
+        def tell() -> None:
+            self._leaving.pop(message.message_id, None)
+            left.set()
+
+        consumer = self._worker.consumers[message.queue_name].consumer
+        consumer.connection.add_callback_threadsafe(tell)
+
     def _key(self, message: Any) -> str:
         return f"postlude:{self._name}:runs:{message.options['redis_message_id']}"
 
@@ -265,7 +256,11 @@ def _middleware(queue: DramatiqQueue) -> Any:
     class Counting(_dramatiq.Middleware):  # type: ignore[misc]  # no types here
         def before_process_message(self, _broker: Any, message: Any) -> None:
             if message.actor_name == ACTOR:
+                _here.id = message.message_id
                 _here.runs = queue.begins(message)
+
+        def after_ack(self, _broker: Any, message: Any) -> None:
+            queue.left(message)
 
         def after_process_message(
             self,

@@ -1,6 +1,6 @@
 """Engines on brokers, each with a queue of its own, and processes that are killed.
 
-Huey on a file is always there. `TEST_DATABASES=all` adds what needs Redis (REDIS_URL)
+Huey on a file is always there. `TEST_SERVICES=all` adds what needs Redis (REDIS_URL)
 or RabbitMQ (AMQP_URL), and fails where one does not answer.
 """
 

@@ -1,4 +1,4 @@
-"""F2: the engines on brokers under the kill suite; with `TEST_DATABASES=all`."""
+"""F2: the engines on brokers under the kill suite; with `TEST_SERVICES=all`."""
 
 import os
 import secrets
@@ -11,7 +11,7 @@ import pytest
 from killing.cases import KillCases
 from killing.engine import Engine
 
-ALL = os.environ.get("TEST_DATABASES") == "all"
+ALL = os.environ.get("TEST_SERVICES") == "all"
 REDIS = os.environ.get("REDIS_URL", "redis://127.0.0.1:6379/15")
 AMQP = os.environ.get("AMQP_URL", "amqp://guest:guest@127.0.0.1:5672//")
 
@@ -48,7 +48,7 @@ def clean_rabbit(name: str) -> None:
     pika = import_module("pika")
     url = AMQP.replace("5672//", "5672/%2F")
     with pika.BlockingConnection(pika.URLParameters(url)) as connection:
-        for suffix in ("", ".DQ", ".XQ"):
+        for suffix in ("", ".DQ", ".XQ", ".dead"):
             connection.channel().queue_delete(name + suffix)
 
 
@@ -102,4 +102,11 @@ if ALL:
             leases=False,
             recovery=20.0,
             graceful=False,
+        )
+
+    class TestTaskIQ(KillCases):
+        """TaskIQ on RabbitMQ, which alone keeps the promise."""
+
+        engine = Engine(
+            "taskiq+amqp", on("taskiq", AMQP, clean_rabbit), leases=False, recovery=30.0
         )

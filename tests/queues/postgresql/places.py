@@ -79,7 +79,10 @@ def install(queue: str) -> None:
     engine, _, address = queue.partition("+")
     for name, *options in COMMANDS[engine]:
         done = subprocess.run(
-            [Path(sys.executable).parent / name, *options],
+            [
+                Path(sys.executable).parent / name,
+                *(option.format(address=address) for option in options),
+            ],
             check=False,
             capture_output=True,
             env={
@@ -94,6 +97,7 @@ def install(queue: str) -> None:
 
 COMMANDS = {
     "absurd": (("absurdctl", "init"), ("absurdctl", "create-queue", "postlude")),
+    "dbos": (("dbos", "migrate", "--sys-db-url={address}"),),
     "django": (("django-admin", "migrate"),),
     "procrastinate": (
         (

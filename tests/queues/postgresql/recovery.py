@@ -19,10 +19,11 @@ LEASE = {"POSTLUDE_QUEUE_LEASE": "30"}
 
 def main(engine: str) -> None:
     """Kill five processes in mid-call, one after another."""
-    leases = engine != "django"
+    leases = engine not in {"dbos", "django"}
 
     def queue(_folder: Path):
-        return place(engine, **LEASE) if leases else site_of_tasks(**LEASE)
+        in_django = engine == "django"
+        return site_of_tasks(**LEASE) if in_django else place(engine, **LEASE)
 
     waited = []
     for _ in range(5):

@@ -1,4 +1,4 @@
-"""Gate.before_commit with psycopg 3. Collected with TEST_DATABASES=all."""
+"""Gate.before_commit with psycopg 3. Collected with TEST_SERVICES=all."""
 
 import asyncio
 from contextlib import closing, suppress

@@ -60,3 +60,12 @@ def hang(what: str, path: str) -> None:
     while not Path(path).exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     _begun(f"{what}-ended")
+
+
+def hang_then_fail(what: str, path: str, mended: str) -> None:
+    """Run until there is a file; fail in the first run."""
+    hang(what, path)
+    call = postlude.current_call()
+    assert call is not None
+    if call.attempt == 1 and Path(mended).exists():
+        raise ValueError(what)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-ALL = os.environ.get("TEST_DATABASES") == "all"
+ALL = os.environ.get("TEST_SERVICES") == "all"
 REDIS = os.environ.get("REDIS_URL", "redis://127.0.0.1:6379/15")
 AMQP = os.environ.get("AMQP_URL", "amqp://guest:guest@127.0.0.1:5672//")
 
@@ -98,6 +98,13 @@ DRAMATIQ_AMQP = Kind("dramatiq+amqp", AMQP, "", _forge_dramatiq, _clean_rabbit)
 DRAMATIQ_REDIS = Kind("dramatiq+redis", REDIS, "", _forge_dramatiq, _clean_redis)
 
 
+def _forge_taskiq(queue: Any, _name: str, text: str) -> None:
+    queue._wait(queue._send([(text, 0.0)]))
+
+
+TASKIQ = Kind("taskiq+amqp", AMQP, "", _forge_taskiq, _clean_rabbit)
+
+
 def _forge_huey(queue: Any, _name: str, text: str) -> None:
     queue.huey.enqueue(queue._task.s(text))
 
@@ -111,6 +118,14 @@ HUEY_REDIS = Kind(
 
 KINDS: list[Kind] = [HUEY_SQLITE]
 if ALL:
-    KINDS += [CELERY_AMQP, CELERY_REDIS, RQ, DRAMATIQ_AMQP, DRAMATIQ_REDIS, HUEY_REDIS]
+    KINDS += [
+        CELERY_AMQP,
+        CELERY_REDIS,
+        RQ,
+        DRAMATIQ_AMQP,
+        DRAMATIQ_REDIS,
+        HUEY_REDIS,
+        TASKIQ,
+    ]
 AT_LEAST_ONCE = [kind for kind in KINDS if kind.at_least_once]
 AT_MOST_ONCE = [kind for kind in KINDS if not kind.at_least_once]

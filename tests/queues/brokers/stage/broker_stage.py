@@ -20,8 +20,9 @@ from postlude.failures import FailureRecord
 from postlude.failures.sqlite import SQLiteFailureStore
 
 STAGE = Path(__file__).parent
-PATIENCE = 100.0
-"""Seconds after which a test that waits for an event has failed."""
+PATIENCE = 150.0
+"""Seconds after which a test that waits for an event has failed. Celery on Redis looks
+for the jobs of dead workers every 100."""
 
 
 def until(what: Callable[[], object], patience: float = PATIENCE) -> None:
