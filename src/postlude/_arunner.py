@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import sys
 from collections import deque
 from collections.abc import Callable
@@ -389,12 +390,18 @@ class LoopRunner:
     def _move(self, scope: DeferScope) -> None:
         """Move a unit of a closed loop; a thread that holds it goes on by itself."""
         free = scope.on_loop
+        unbegun: list[DeferredCall] = []
         for call in [c for c in self._tasks if _runner.running.get(c) is scope]:
-            del self._tasks[call]
-            if _runner.give_up(call, "lost") is not None:
+            if _is_unbegun(self._tasks.pop(call)):
+                unbegun.append(call)
+                free = False
+            elif _runner.give_up(call, "lost") is not None:
                 _reporting.lost(scope, call, "its event loop was closed")
                 free = scope.settled()
         fallback = self._leave_to_fallback(scope)
+        for call in unbegun:
+            if _runner.running.pop(call, None) is not None:
+                fallback.start(scope, call)
         if free:
             fallback.resume(scope)
 
@@ -452,6 +459,16 @@ class LoopRunner:
         self._looks = False
         self._tasks.clear()
         self._backlog.clear()
+
+
+def _is_unbegun(task: asyncio.Task[None]) -> bool:
+    """Tell whether a task was made for a call of which nothing has run yet."""
+    run: Any = task.get_coro()
+    if inspect.getcoroutinestate(run) != inspect.CORO_CREATED:
+        return False
+    unbegun = inspect.getcoroutinelocals(run)["awaitable"] is None
+    run.close()  # it will not be awaited, and that is no mistake
+    return unbegun
 
 
 def _refuse_to_block(loop: asyncio.AbstractEventLoop) -> None:
@@ -518,8 +535,8 @@ def runner_for(loop: asyncio.AbstractEventLoop) -> LoopRunner:
     runner = _by_loop.get(loop)
     if runner is None:
         for other in [r for r in list(_by_loop.values()) if r.loop.is_closed()]:
+            _by_loop.pop(other.loop, None)  # first: what it leaves may need a loop
             other.reap()
-            del _by_loop[other.loop]
         runner = _by_loop[loop] = LoopRunner(loop)
     return runner
 
