@@ -252,7 +252,7 @@ class LoopRunner:
             context=call._context,
         )
         self._tasks[call] = task
-        if call._plain and self.lifespans:
+        if self.lifespans and (call._plain or call._timeout is None):
             return
         if not self.lifespans:
             # Nobody says when this loop ends. `asyncio.run` then cancels all tasks that
@@ -278,7 +278,11 @@ class LoopRunner:
         try:
             if call.exception is not None:  # its condition raised
                 raise call.exception
-            if not call._plain or scope._around or _instruments.instruments:
+            if (
+                scope._around
+                or _instruments.instruments
+                or (awaitable is not None and call._observers is not None)
+            ):
                 await _runner.aobserved(scope._around, call, awaitable)
             else:
                 _call.here.set(call)

@@ -35,7 +35,7 @@ def execute(scope: DeferScope, call: DeferredCall) -> Any:
             return True
         if call.exception is not None:  # its condition raised
             raise call.exception
-        if not call._plain or scope._around or _instruments.instruments:
+        if scope._around or _instruments.instruments:
             result = call._context.run(_observed, scope._around, call)
         else:
             result = call._context.run(_plainly, call)
