@@ -293,12 +293,12 @@ class LoopRunner:
                     result is not None and _names.is_awaitable(result)
                 ):
                     await result
-                _call.here.set(None)
+                call._context = _runner.OVER
             if scope._gates is not None:
                 check_committed(scope, call)
         except BaseException as exc:  # noqa: BLE001 - D2
             error = exc
-            _call.here.set(None)  # the context and the call would keep each other alive
+            call._context = _runner.OVER
         if handle is not None and _runner.running.pop(call, None) is not None:
             await _end(scope, call, handle, error)
         self._done(scope, call, error)

@@ -128,6 +128,7 @@ async def _run(scope: DeferScope, call: DeferredCall) -> None:
             await _give_up(scope, call)
         elif not isinstance(result, bool):
             await _await(scope, call, result)
+    call._context = _runner.OVER
     del call  # as in _runner.execute(); Python 3.12 keeps callers' frames, too
     scope.settled()
 
