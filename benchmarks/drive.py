@@ -1,4 +1,4 @@
-"""`python -m benchmarks.drive`: the smallest Starlette app without any server.
+"""`python -m benchmarks.drive REQUESTS CALLS APP`: an ASGI app without any server.
 
 Requests come from within, as uvicorn hands them over: a task each, sixteen at a time.
 Timers end after every sixteen requests, and the clock stands still: under callgrind
@@ -11,14 +11,14 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 import uvloop
 
 time.monotonic = itertools.repeat(0.0).__next__  # before anybody imports its name
 
-from benchmarks.apps import smallest_starlette  # noqa: E402 - as said
-
+APP = import_module(f"benchmarks.apps.{sys.argv[3]}")
 AT_A_TIME = 16
 WARM_UP = 160
 
@@ -71,12 +71,12 @@ class Deferred:
 
     def _all_ran(self) -> bool:
         self._looks += 1
-        return smallest_starlette.tick() >= self._due + self._looks - 1
+        return APP.tick() >= self._due + self._looks - 1
 
 
 async def serve(loop: Clockwork, deferred: Deferred, requests: int, calls: int) -> None:
     """Let the app answer requests, and wait for what they deferred."""
-    app = smallest_starlette.app
+    app = APP.app
     for _ in range(requests // AT_A_TIME):
         tasks: list[asyncio.Task[None]] = [
             loop.create_task(app(_scope(), receive, send))  # type: ignore[arg-type]
@@ -115,7 +115,7 @@ async def main(loop: Clockwork, requests: int, calls: int) -> None:
     async def send_lifespan(_message: dict[str, Any]) -> None:
         started.set()
 
-    app = smallest_starlette.app
+    app = APP.app
     lifespan: asyncio.Task[None] = loop.create_task(
         app({"type": "lifespan"}, receive_lifespan, send_lifespan)  # type: ignore[arg-type]
     )

@@ -13,7 +13,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from benchmarks import machine
+from benchmarks import gates, machine
 from benchmarks.cpu import FLASK, ON_FLASK, ON_STARLETTE, STARLETTE, Variant
 from benchmarks.figures import Figure, Result
 from benchmarks.processes import BenchmarkError
@@ -34,10 +34,11 @@ class Drive:
 
     server: str
     module: str
+    app: str
     variants: tuple[Variant, ...]
 
     def counted(self) -> list[Variant]:
-        """Choose what can be counted, the bare app first.
+        """Choose what can be counted, what the others are compared with first.
 
         Wrapped is the same as installed here, and Starlette's threads are not ours.
         """
@@ -46,9 +47,15 @@ class Drive:
         return [v for v in reversed(chosen.values()) if v.name not in unwanted]
 
 
+def _framework(name: str) -> str:
+    return name.split("/", maxsplit=1)[0]
+
+
+ON_A_TRANSACTION = (gates.WITHOUT, gates.WITH)
 DRIVES = (
-    Drive(STARLETTE.split("/", maxsplit=1)[0], "drive", ON_STARLETTE),
-    Drive(FLASK.split("/", maxsplit=1)[0], "drive_wsgi", ON_FLASK),
+    Drive(_framework(STARLETTE), "drive", "smallest_starlette", ON_STARLETTE),
+    Drive(_framework(FLASK), "drive_wsgi", "smallest_flask", ON_FLASK),
+    Drive(_framework(gates.SERVER), "drive", "one_transaction", ON_A_TRANSACTION),
 )
 
 
@@ -71,7 +78,7 @@ class Instructions:
         for drive in DRIVES:
             bare, *others = drive.counted()
             base = _per_request(bench, drive, bare)
-            result.figures.append(_figure(drive, "bare", base))
+            result.figures.append(_figure(drive, bare.label, base))
             for variant in others:
                 added = _per_request(bench, drive, variant) - base
                 label = f"+ {variant.label}"
@@ -96,7 +103,7 @@ def _collected(bench: Bench, drive: Drive, variant: Variant, requests: int) -> i
         f"callgrind {drive.server} {variant.label}",
         [
             *(*CALLGRIND, sys.executable, "-m", f"benchmarks.{drive.module}"),
-            *(str(requests), str(variant.calls)),
+            *(str(requests), str(variant.calls), drive.app),
         ],
         machine.cores()[1],
         {

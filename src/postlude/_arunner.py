@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import sys
 from collections import deque
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from postlude import _call, _names, _process, _reporting, _runner, _scope, _threads
 from postlude._scope import DeferScope, held
 from postlude._settings import in_force
+from postlude._waiting import Keepers, resolve
 from postlude.exceptions import DRAIN_ON_LOOP
 from postlude.instrumentation import _instruments
 from postlude.transactions._around import check_committed
@@ -30,8 +32,6 @@ _UNSURE_PAUSE = 0.01
 calls that began 1 ms later were early by up to 0.4 ms, one in 200."""
 _EARLY = 0.001
 """Seconds that a timer may be early by the other clock."""
-_COMMIT_GRACE = 1.0
-"""Seconds that a transaction has to end after its loop has begun to."""
 _CANCEL_GRACE = 1.0
 """Seconds that a cancelled call has for its cleanup before the next one runs."""
 
@@ -51,7 +51,7 @@ class LoopRunner:
         self._looks = False
         self._tasks: dict[DeferredCall, asyncio.Task[None]] = {}
         self._backlog: deque[tuple[DeferScope, DeferredCall | None, Any]] = deque()
-        self._keepers: set[asyncio.Task[None]] = set()
+        self._keepers = Keepers(loop)
         _process.register(self)
 
     # -- units --------------------------------------------------------------
@@ -87,7 +87,7 @@ class LoopRunner:
         ):
             return
         if not self.lifespans:
-            self._keep(scope)
+            self._keepers.keep(scope)
         scope.on_loop = True
         self._batch.append(scope)
         if self._timer is None:
@@ -95,7 +95,7 @@ class LoopRunner:
 
     def _enqueue(self, scope: DeferScope, delay: float) -> None:
         if not self.lifespans:
-            self._keep(scope)
+            self._keepers.keep(scope)
         if delay > self._pause:
             self.loop.call_later(delay, self._step, scope)
             return
@@ -106,7 +106,7 @@ class LoopRunner:
     def adopt(self, scope: DeferScope) -> None:
         """Take over a unit that somebody else began to run."""
         if not self.lifespans:
-            self._keep(scope)
+            self._keepers.keep(scope)
 
     def step(self, scope: DeferScope, delay: float) -> None:
         """Begin what a unit has next, *delay* seconds from now. Any thread."""
@@ -158,68 +158,6 @@ class LoopRunner:
         elif batch is not None:
             self._start(scope, batch, None)
 
-    async def stay(self, scope: DeferScope) -> None:
-        """Wait until *scope* is put down, although the task is cancelled (B5).
-
-        For a request's own task where nobody else would wait. Not for calls that wait
-        for a transaction: whoever is to commit it may wait for this very task. A
-        cancellation is raised afterwards, or when the calls have had the shutdown's
-        grace.
-        """
-        cancelled: asyncio.CancelledError | None = None
-        deadline = 0.0
-        while scope in held:
-            try:
-                await self.wait(scope)
-            except asyncio.CancelledError as exc:
-                deadline = deadline or monotonic() + in_force().grace
-                cancelled = exc
-                if monotonic() > deadline:
-                    break
-        if cancelled is not None:
-            raise cancelled
-
-    async def wait(self, scope: DeferScope) -> None:
-        """Wait until no call of *scope* is left. Cancelling this cancels no call."""
-        done = self.loop.create_future()
-
-        def tell() -> None:
-            try:
-                self.loop.call_soon_threadsafe(_set, done)
-            except RuntimeError:  # the loop is closed, and with it whoever waited
-                pass
-
-        scope.on_finish(tell)
-        await done
-
-    def _keep(self, scope: DeferScope) -> None:
-        """Hold a loop that ends without a word: `asyncio.run` waits for its tasks."""
-        keeper = self.loop.create_task(self._keeping(scope))
-        self._keepers.add(keeper)
-        keeper.add_done_callback(self._keepers.discard)
-
-    async def _keeping(self, scope: DeferScope) -> None:
-        deadline: float | None = None
-        while scope.busy:
-            left = None if deadline is None else max(0.0, deadline - monotonic())
-            try:
-                await asyncio.wait_for(self._wait_a_bit(scope), left)
-            except TimeoutError:
-                _process.lose([scope], "its event loop was closed")
-                return
-            except asyncio.CancelledError:  # the loop is being shut down
-                grace = in_force().grace
-                if scope not in held:  # and with it, most likely, whoever would commit
-                    grace = min(grace, _COMMIT_GRACE)
-                deadline = deadline or monotonic() + grace
-
-    async def _wait_a_bit(self, scope: DeferScope) -> None:
-        """Wait until a unit is put down, or a moment for a transaction's end."""
-        if scope in held:
-            await self.wait(scope)
-        else:
-            await asyncio.sleep(0.02)
-
     # -- calls --------------------------------------------------------------
 
     def start(
@@ -251,7 +189,7 @@ class LoopRunner:
             context=call._context,
         )
         self._tasks[call] = task
-        if call._plain and self.lifespans:
+        if self.lifespans and (call._plain or call._timeout is None):
             return
         if not self.lifespans:
             # Nobody says when this loop ends. `asyncio.run` then cancels all tasks that
@@ -282,7 +220,11 @@ class LoopRunner:
         try:
             if call.exception is not None:  # its condition raised
                 raise call.exception
-            if not call._plain or scope._around or _instruments.instruments:
+            if (
+                scope._around
+                or _instruments.instruments
+                or (awaitable is not None and call._observers is not None)
+            ):
                 await _runner.aobserved(scope._around, call, awaitable)
             else:
                 _call.here.set(call)
@@ -293,12 +235,12 @@ class LoopRunner:
                     result is not None and _names.is_awaitable(result)
                 ):
                     await result
-                _call.here.set(None)
+                call._context = _runner.OVER
             if scope._gates is not None:
                 check_committed(scope, call)
         except BaseException as exc:  # noqa: BLE001 - D2
             error = exc
-            _call.here.set(None)  # the context and the call would keep each other alive
+            call._context = _runner.OVER
         if (
             handle is not None
             and (handle.asks or error is not None)
@@ -398,12 +340,18 @@ class LoopRunner:
     def _move(self, scope: DeferScope) -> None:
         """Move a unit of a closed loop; a thread that holds it goes on by itself."""
         free = scope.on_loop
+        unbegun: list[DeferredCall] = []
         for call in [c for c in self._tasks if _runner.running.get(c) is scope]:
-            del self._tasks[call]
-            if _runner.give_up(call, "lost") is not None:
+            if _is_unbegun(self._tasks.pop(call)):
+                unbegun.append(call)
+                free = False
+            elif _runner.give_up(call, "lost") is not None:
                 _reporting.lost(scope, call, "its event loop was closed")
                 free = scope.settled()
         fallback = self._leave_to_fallback(scope)
+        for call in unbegun:
+            if _runner.running.pop(call, None) is not None:
+                fallback.start(scope, call)
         if free:
             fallback.resume(scope)
 
@@ -463,6 +411,16 @@ class LoopRunner:
         self._backlog.clear()
 
 
+def _is_unbegun(task: asyncio.Task[None]) -> bool:
+    """Tell whether a task was made for a call of which nothing has run yet."""
+    run: Any = task.get_coro()
+    if inspect.getcoroutinestate(run) != inspect.CORO_CREATED:
+        return False
+    unbegun = inspect.getcoroutinelocals(run)["awaitable"] is None
+    run.close()  # it will not be awaited, and that is no mistake
+    return unbegun
+
+
 def _refuse_to_block(loop: asyncio.AbstractEventLoop) -> None:
     try:
         here = asyncio.get_running_loop() is loop
@@ -499,7 +457,7 @@ async def answer(ticket: Ticket) -> None:
 
     def tell() -> None:
         try:
-            loop.call_soon_threadsafe(_set, came)
+            loop.call_soon_threadsafe(resolve, came)
         except RuntimeError:  # the loop is closed, and with it whoever waited
             pass
 
@@ -514,11 +472,6 @@ async def answer(ticket: Ticket) -> None:
         raise cancelled
 
 
-def _set(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
-
-
 _by_loop: dict[asyncio.AbstractEventLoop, LoopRunner] = {}
 
 
@@ -527,8 +480,8 @@ def runner_for(loop: asyncio.AbstractEventLoop) -> LoopRunner:
     runner = _by_loop.get(loop)
     if runner is None:
         for other in [r for r in list(_by_loop.values()) if r.loop.is_closed()]:
+            _by_loop.pop(other.loop, None)  # first: what it leaves may need a loop
             other.reap()
-            del _by_loop[other.loop]
         runner = _by_loop[loop] = LoopRunner(loop)
     return runner
 

@@ -150,11 +150,11 @@ class Blocks:
                 await run_in_coroutine(scope)
             return
         from postlude._arunner import runner_for  # noqa: PLC0415 - asyncio is there
+        from postlude._waiting import wait  # noqa: PLC0415 - as above
 
-        runner = runner_for(loop)
-        scope.runner = runner
+        scope.runner = runner_for(loop)
         if scope.end():
-            await runner.wait(scope)
+            await wait(scope)
 
 
 _scope.block_runner = Blocks()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from postlude import _names
 from postlude._log import logger, say
+from postlude._outcome import Outcome
 from postlude._settings import settings
 from postlude.exceptions import (
     BAD_BACKOFF,
@@ -28,7 +29,6 @@ from postlude.exceptions import (
 from postlude.instrumentation import _instruments
 
 if TYPE_CHECKING:
-    from postlude._outcome import Outcome
     from postlude._scope import DeferScope
     from postlude._types import Carrier, Handle, Reason, State
     from postlude.transactions._gate import Gate
@@ -224,6 +224,18 @@ class DeferredCall:
         return (
             self._gates is not None and self._committed is None and self._after_commit
         )
+
+    def refusal(self) -> Reason | None:
+        """Say why it would not run if it began now; None: it would, or may yet."""
+        if self._rule is not None:
+            try:
+                wanted = self._rule(self.outcome or Outcome())
+            except BaseException:  # noqa: BLE001 - it fails as its call does (D2)
+                return None
+            return None if wanted else "outcome"
+        if self._committed is False and self._after_commit:
+            return "rollback"
+        return None if self._scope is None or self._scope._succeeded() else "outcome"
 
     def awaited(self) -> str:
         """Name the databases whose transactions the call waits for."""

@@ -290,7 +290,7 @@ def lose(scopes: list[DeferScope], why: str) -> None:
                 ticket = _reporting.carry(call)
                 leaving.append((scope, call, f"{why}, while it ran", ticket))
         for call in scope.abandon():
-            if (refusal := scope.refusal_of(call)) is not None:
+            if (refusal := call.refusal()) is not None:
                 call.end_dropped(refusal)
                 continue
             call.state = "lost"

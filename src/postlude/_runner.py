@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
 from postlude import _names, _reporting
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from postlude._types import Around, State
 
 _monotonic = time.monotonic
+OVER = Context()
+"""The context of calls that have ended. In its own a call is `current_call()`, and the
+two would keep each other alive."""
 running: dict[DeferredCall, DeferScope] = {}
 """The calls that run in this process now."""
 
@@ -35,18 +39,21 @@ def execute(scope: DeferScope, call: DeferredCall) -> Any:
             return True
         if call.exception is not None:  # its condition raised
             raise call.exception
-        if not call._plain or scope._around or _instruments.instruments:
+        if scope._around or _instruments.instruments:
             result = call._context.run(_observed, scope._around, call)
         else:
-            result = call._context.run(_plainly, call)
+            call._context.run(here.set, call)
+            result = call._context.run(call.fn, *call.args, **call.kwargs)
         if scope._gates is not None:
             check_committed(scope, call)
     except BaseException as exc:  # noqa: BLE001 - D2
+        call._context = OVER
         settled = conclude(call, exc)
         del scope, call  # the traceback keeps this frame, and the call the traceback
         return settled
     if result is not None and _names.is_awaitable(result):
         return result
+    call._context = OVER
     handle = call._handle
     if (handle is not None and handle.asks) or running.pop(call, None) is None:
         return conclude(call, None)
@@ -54,16 +61,6 @@ def execute(scope: DeferScope, call: DeferredCall) -> Any:
     if _instruments.instruments:
         _instruments.tell(scope, call)
     return True
-
-
-def _plainly(call: DeferredCall) -> object:
-    """Run a call with nothing around it but its name for `current_call()`."""
-    here.set(call)
-    try:
-        return call.fn(*call.args, **call.kwargs)
-    finally:
-        here.set(None)  # the context and the call would keep each other alive
-        del call  # as in execute()
 
 
 def begun(call: DeferredCall) -> bool:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextvars import ContextVar, Token
-from functools import wraps
 from threading import Event, Lock
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
-from postlude import _names
+from postlude._decorator import each_call_in
 from postlude._outcome import Outcome
-from postlude.exceptions import GENERATOR_BLOCK, SCOPE_ENDED, ScopeEndedError
+from postlude.exceptions import SCOPE_ENDED, ScopeEndedError
 from postlude.instrumentation import _instruments
 
 if TYPE_CHECKING:
@@ -26,8 +25,6 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 current: ContextVar[DeferScope | None] = ContextVar("postlude_scope", default=None)
 """The unit that collects here. Set once per unit, by its outermost adapter or block."""
-
-
 KEY = "postlude.scope"
 """Where the unit stands in the ASGI scope or WSGI environ, for whoever is inside the
 same request (A8)."""
@@ -44,13 +41,9 @@ Whoever puts a unit in holds it: he alone hands out its calls."""
 waiting: dict[DeferredCall, float] = {}
 """The calls whose unit is over and whose transaction is not, and since when; on the
 clock of `time.monotonic`. postlude._threads looks after them."""
-
-
 forks = 0
 """How often this process was forked off. A unit that is older than that is its
 parent's, and so are its calls (D8)."""
-
-
 look_after_waiting: Callable[[], object]  # installed by postlude._threads
 
 
@@ -199,29 +192,7 @@ class DeferScope:
         Raises:
             TypeError: *fn* is a generator function, or cannot be called.
         """
-        try:
-            asynchronous = _names.is_async(fn)
-        except TypeError as exc:
-            if callable(fn):
-                name = _names.qualified(fn)
-                raise TypeError(GENERATOR_BLOCK.format(name=name)) from None
-            raise exc from None
-
-        if asynchronous:
-
-            @wraps(fn)
-            async def unit(*args: Any, **kwargs: Any) -> Any:  # pyright: ignore[reportRedeclaration]  # one or the other
-                async with DeferScope():
-                    return await fn(*args, **kwargs)
-
-        else:
-
-            @wraps(fn)
-            def unit(*args: Any, **kwargs: Any) -> Any:
-                with DeferScope():
-                    return fn(*args, **kwargs)
-
-        return cast("_F", unit)
+        return each_call_in(DeferScope, fn)
 
     def _leave(self, exc: BaseException | None) -> None:
         self._exception = exc
@@ -462,18 +433,6 @@ class DeferScope:
         """Judge the unit for calls that have no rule of their own (C1)."""
         outcome = self.outcome
         return outcome is None or outcome.ok
-
-    def refusal_of(self, call: DeferredCall) -> Reason | None:
-        """Say why a call would not run if it began now; None: it would, or may yet."""
-        if call._rule is not None:
-            try:
-                wanted = call._rule(call.outcome or Outcome())
-            except BaseException:  # noqa: BLE001 - it fails as its call does (D2)
-                return None
-            return None if wanted else "outcome"
-        if call._committed is False and call._after_commit:
-            return "rollback"
-        return None if self._succeeded() else "outcome"
 
     def take_back(self, call: DeferredCall) -> None:
         """Line up again a call that nobody else would have. Any thread."""

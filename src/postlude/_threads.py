@@ -193,10 +193,11 @@ class Threads:
         except IndexError:
             pass
         with self._lock:
-            if self._ready:  # it came while this thread was not yet counted as idle
+            try:  # it came while this thread was not yet counted as idle
                 return self._ready.popleft()
-            self._idle += 1
-            return None
+            except IndexError:  # not asked before: another thread may be quicker
+                self._idle += 1
+                return None
 
     def _unstuck(self) -> bool:
         """Note that a given-up call ended; False if its thread has been replaced."""
@@ -279,6 +280,8 @@ class Threads:
         _reporting.timed_out(scope, call, "is still running in its thread")
         if scope.settled():
             self.submit(scope)
+        else:
+            self.hurry()  # the others of its group may wait for this very thread
 
 
 def run_unit(scope: DeferScope, call: DeferredCall | None) -> bool:

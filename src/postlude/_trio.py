@@ -113,20 +113,34 @@ async def _run(scope: DeferScope, call: DeferredCall) -> None:
     if call.is_async:
         await _await(scope, call, None)
     else:
-        result: Any = True
-        with trio.CancelScope() as limit:
+        result: Any = None
+        async with trio.open_nursery() as nursery:
+            if call._timeout is not None:
+                nursery.start_soon(_expire, nursery.cancel_scope, call, call._timeout)
             # abandon_on_cancel: a time-out gives the thread up, as everywhere (D5).
             (result,) = await trio.to_thread.run_sync(
-                partial(_boxed, [(scope, call)], limit),
+                partial(_boxed, [(scope, call)]),
                 abandon_on_cancel=True,
                 limiter=_own_limiter(),
             )
-        if limit.cancelled_caught:
+            nursery.cancel_scope.cancel()
+        if result is None:
             await _give_up(scope, call)
         elif not isinstance(result, bool):
             await _await(scope, call, result)
+    call._context = _runner.OVER
     del call  # as in _runner.execute(); Python 3.12 keeps callers' frames, too
     scope.settled()
+
+
+async def _expire(limit: trio.CancelScope, call: DeferredCall, seconds: float) -> None:
+    """Cancel a call's time when it is over, which begins when its thread has begun."""
+    left = seconds
+    while left > 0:
+        await trio.sleep(left)
+        began = call.started
+        left = seconds if began is None else began + seconds - monotonic()
+    limit.cancel()
 
 
 async def _give_up(scope: DeferScope, call: DeferredCall) -> None:
@@ -138,25 +152,16 @@ async def _give_up(scope: DeferScope, call: DeferredCall) -> None:
     _reporting.timed_out(scope, call, "is still running in its thread")
 
 
-def _boxed(
-    job: list[tuple[DeferScope, DeferredCall]], limit: trio.CancelScope
-) -> tuple[Any]:
+def _boxed(job: list[tuple[DeferScope, DeferredCall]]) -> tuple[Any]:
     """Hide an awaitable result: trio takes it for a mistake of the caller's.
 
-    *job* is emptied: frames of trio's thread would keep the call in its traceback. The
-    call's time begins here: it may have waited for a thread.
+    *job* is emptied: frames of trio's thread would keep the call in its traceback.
     """
     scope, call = job.pop()
     try:
-        if call._timeout:
-            trio.from_thread.run_sync(_set_clock, limit, call._timeout)
         return (_runner.execute(scope, call),)
     finally:
         del call
-
-
-def _set_clock(limit: trio.CancelScope, seconds: float) -> None:
-    limit.deadline = trio.current_time() + seconds
 
 
 async def _await(scope: DeferScope, call: DeferredCall, awaitable: Any) -> None:

@@ -14,6 +14,7 @@ from postlude._outcome import FIRST_FAILING_STATUS, Outcome
 from postlude._scope import KEY, DeferScope, current, held, reset
 from postlude._session import SealedSession, inside
 from postlude._settings import in_development, in_force
+from postlude._waiting import stay, wait
 from postlude.instrumentation import _instruments
 
 if TYPE_CHECKING:
@@ -381,9 +382,9 @@ class Exchange(DeferScope):
         Starlette's does at a WebSocket's end) expects the calls all the same (G1).
         """
         if in_process(self._asgi):
-            await self._loop_runner.stay(self)
+            await stay(self)
         else:
-            await self._loop_runner.wait(self)
+            await wait(self)
 
     def _end_with_task(self) -> None:
         """End the unit once an answer that is not ours has left.

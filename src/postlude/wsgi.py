@@ -11,11 +11,11 @@ from contextlib import closing
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from postlude import _call, _process, _reporting
+from postlude import _call, _process, _reporting, _settings
 from postlude._background import background, run_here
 from postlude._log import logger
 from postlude._outcome import Outcome
-from postlude._scope import KEY, DeferScope, current, reset
+from postlude._scope import KEY, DeferScope, current
 from postlude._settings import in_force
 from postlude.instrumentation import _instruments
 
@@ -59,9 +59,10 @@ class PostludeMiddleware:
         """Serve one request."""
         if not _process.serving:
             _process.serve()
-        outer = joined(environ)
-        if outer is not None:
-            return self._join(outer, environ, start_response)
+        if KEY in environ or "asgi.scope" in environ:
+            outer = joined(environ)
+            if outer is not None:
+                return self._join(outer, environ, start_response)
         exchange = Exchange(environ, start_response)
         if self._around is not None:
             exchange.surround(self._around)
@@ -77,7 +78,7 @@ class PostludeMiddleware:
             exchange.fail(exc)
             raise
         finally:
-            reset(token)
+            current.reset(token)
             if files is not None:  # servers look at it again to know their own type
                 environ["wsgi.file_wrapper"] = wrapper
         if files is not None and body is files.made:
@@ -100,7 +101,7 @@ class PostludeMiddleware:
         try:
             return self.app(environ, start_response)
         finally:
-            reset(token)
+            current.reset(token)
 
 
 def joined(environ: Environ) -> DeferScope | None:
@@ -136,7 +137,7 @@ class Exchange(DeferScope):
         self._status = int(status[:3])
         if _instruments.instruments:
             self.head_sent = monotonic()
-        if in_force().server_timing:
+        if _settings.server_timing and in_force().server_timing:
             headers = [*headers, ("Server-Timing", self.timing())]
         self._headers = headers
         if _call.carrier is not None and not self._secured:
@@ -165,7 +166,7 @@ class Exchange(DeferScope):
             return
         if environ.get(KEY) is self:
             del environ[KEY]  # they refer to each other; nothing should wait for gc
-        if not self.pending:
+        if not (self._calls or self._aside):
             self.close()
             return
         self._unit = _unit(environ, self._status)
@@ -216,7 +217,7 @@ class _Body:
         try:
             self._iterator = iter(self._body)
         finally:
-            reset(token)
+            current.reset(token)
         return self
 
     def __next__(self) -> bytes:
@@ -234,7 +235,7 @@ class _Body:
             self._done = True
             raise
         finally:
-            reset(token)
+            current.reset(token)
 
     def close(self) -> None:
         """Close the app's body, then hand the unit over."""
@@ -248,7 +249,7 @@ class _Body:
             exchange._exception = exc
             raise
         finally:
-            reset(token)
+            current.reset(token)
             if self._iterator is not None and not self._done and not self._is_whole():
                 exchange.cut()
             exchange.finish()

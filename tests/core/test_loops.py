@@ -105,6 +105,25 @@ def test_a_loop_that_is_closed_with_calls_pending_loses_none(loop, form):
     assert failure_store().list() == []
 
 
+def test_a_call_that_its_loop_had_only_lined_up_is_not_lost(loop):
+    """A task of which nothing has run yet has not begun; it runs elsewhere (D8, D7)."""
+    seen = []
+
+    async def first():
+        seen.append("first")
+
+    def body():
+        defer(first).when(lambda _outcome: seen.append("asked") or True)
+        defer(seen.append, "second")
+
+    loop.run_until_complete(_request(answering(body)))
+    runner_for(loop)._flush()  # as its timer does, which may be quicker than the end
+    loop.close()
+    drain(20)
+    assert seen == ["asked", "first", "second"]
+    assert failure_store().list() == []
+
+
 def test_a_loop_that_is_stopped_is_run_on_by_the_drain(loop, form):
     """A loop that stands still with calls pending is run until they are done (D7)."""
     seen = []

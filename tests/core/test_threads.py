@@ -1,10 +1,11 @@
 """D3, D6: how work comes to Postlude's own threads."""
 
 import threading
+from collections import deque
 
 import pytest
 
-from postlude import DeferScope, _threads, defer, drain
+from postlude import DeferScope, _threads, configure, defer, defer_all, drain
 from postlude._background import background
 from postlude._scope import current
 
@@ -49,6 +50,41 @@ def test_a_second_thread_comes_when_the_first_is_held_up():
     drain(20)
 
 
+def test_a_thread_outlives_work_that_another_was_quicker_to_take():
+    """Between a look and the grasp it may be gone; that costs no thread (D3, D6)."""
+
+    class Quicker(deque):
+        """Work that is there when looked at, and gone when it is taken."""
+
+        def __bool__(self):
+            return True
+
+    pool = _threads.threads()
+    pool._ready = Quicker()
+    assert pool._next() is None
+    assert pool._idle == 1
+    pool._idle = 0
+    pool._ready = deque()
+
+
+def test_a_group_goes_on_when_the_only_thread_is_given_up():
+    """What waits for the thread of a call that had its time gets another (D1, D5)."""
+    configure(threads=1)
+    held, after = threading.Event(), threading.Event()
+    scope = DeferScope()
+    token = current.set(scope)
+    first, _ = defer_all(lambda: held.wait(20), after.set)
+    first.timeout(0.01)
+    current.reset(token)
+    background.take_over(scope)
+    assert scope.close()
+    _threads.threads().submit(scope)
+    assert after.wait(10)
+    assert first.state == "timed_out"
+    held.set()
+    drain(20)
+
+
 def test_a_drain_does_not_wait_for_a_look():
     """At the end of the process nobody looks again; the drain wakes threads (D7)."""
     begun, held = threading.Event(), threading.Event()
@@ -67,7 +103,7 @@ def test_a_drain_does_not_wait_for_a_look():
 OUT_OF_DESCRIPTORS = """
     import os, resource, threading
     from contextvars import copy_context
-    from postlude import DeferScope, _threads, defer, drain
+    from postlude import DeferScope, _threads, configure, defer, defer_all, drain
     from postlude._background import background
 
     background.register()

@@ -66,13 +66,18 @@ class Postlude:
         middleware = PostludeMiddleware(app.wsgi_app, around=_AppContext(app))
         app.wsgi_app = middleware  # type: ignore[method-assign]  # Flask's documented way
         got_request_exception.connect(_note_exception, app)
-        request_started.connect(_look_at_debug, app)
+        _look_at_debug_once(app)
 
 
-def _look_at_debug(app: Flask, **_extra: Any) -> None:
-    request_started.disconnect(_look_at_debug, app)  # the first request is enough
-    if app.debug:  # `app.run(debug=True)` says so after the installation
-        _settings.in_development("Flask's debug mode")
+def _look_at_debug_once(app: Flask) -> None:
+    def look(app: Flask, **_extra: Any) -> None:
+        # The first request is enough. A receiver of its own for each app, as blinker
+        # keeps one that was disconnected from one app only, and asks at each request.
+        request_started.disconnect(look)
+        if app.debug:  # `app.run(debug=True)` says so after the installation
+            _settings.in_development("Flask's debug mode")
+
+    request_started.connect(look, app, weak=False)
 
 
 def _note_exception(_app: Flask, exception: BaseException, **_extra: Any) -> None:

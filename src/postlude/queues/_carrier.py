@@ -197,7 +197,7 @@ class Carrier(Writer):
     def unload(self, scope: DeferScope) -> None:
         """Hand over the calls of a unit that ended while there were too many (D6)."""
         for call in list(scope._calls):
-            if scope.refusal_of(call) is None and scope._withdraw(call):
+            if call.refusal() is None and scope._withdraw(call):
                 ticket = self.carry(call, ran=False)
                 if ticket is None:
                     scope._calls.append(call)

@@ -39,10 +39,13 @@ def begin(database: str, outer: Gate | None = None) -> Gate:
     if scope is None:
         _outside.set((*_closed(_outside.get()), gate))
         return gate
-    strand = _strand()
-    gate.strand = strand
-    if type(strand) is not int:
-        _seen.set((*_closed(_seen.get()), gate))
+    task = _task()
+    if task is None:
+        gate.strand = get_ident()
+    else:
+        gate.strand = ref(task)
+        seen = _seen.get()
+        _seen.set((*_closed(seen), gate) if seen else (gate,))
     with DeferScope._lock:
         gate.unit = scope
         if scope._gates is None:
@@ -66,7 +69,8 @@ def install_probe(probe: Probe) -> None:
 def close_gates(call: DeferredCall, scope: DeferScope | None) -> None:
     """Have a new call wait for every transaction that is open around it (B3)."""
     if scope is None or scope._gates is not None:
-        for gate in _innermost(_around(scope)):
+        gates = _around(scope)
+        for gate in gates if len(gates) < 2 else _innermost(gates):  # noqa: PLR2004 - nothing around anything
             gate.wait_for(call)
     for probe in probes:
         for gate in probe():
@@ -76,10 +80,12 @@ def close_gates(call: DeferredCall, scope: DeferScope | None) -> None:
 def _around(scope: DeferScope | None) -> list[Gate]:
     if scope is None:
         return _closed(_outside.get())
-    gates = _closed(scope._gates or ())
-    if gates:
-        task = _task()
-        gates = [gate for gate in gates if _surrounds(gate, scope, task)]
+    seen = _seen.get()
+    gates = [
+        gate
+        for gate in scope._gates or ()
+        if gate.state == "closed" and (gate in seen or _surrounds(gate, scope))
+    ]
     if scope._entered:
         gates += _around(scope._outer)
     return gates
@@ -91,8 +97,6 @@ def _closed(gates: Iterable[Gate]) -> list[Gate]:
 
 def _innermost(gates: list[Gate]) -> list[Gate]:
     """Leave out what is around another of *gates*: a released savepoint leads there."""
-    if len(gates) < 2:  # noqa: PLR2004 - nothing around anything
-        return gates
     outers: set[Gate] = set()
     for gate in gates:
         outer = gate.outer
@@ -102,8 +106,15 @@ def _innermost(gates: list[Gate]) -> list[Gate]:
     return [gate for gate in gates if gate not in outers]
 
 
-def _surrounds(gate: Gate, scope: DeferScope, here: object) -> bool:
-    """Tell whether code of the task *here* is inside a transaction of its unit.
+def is_of_here(gate: Gate) -> bool:
+    """Tell whether a transaction began in this unit, and in this task or before it."""
+    if gate.unit is None or gate.unit is not current.get():
+        return False
+    return gate in _seen.get() or gate.strand == get_ident()
+
+
+def _surrounds(gate: Gate, scope: DeferScope) -> bool:
+    """Tell whether code here is inside a transaction of its unit that it has not seen.
 
     All of a unit is, wherever it runs, but for two cases: the transaction of a task
     that is at work beside this one, and the transaction that another deferred call, in
@@ -113,7 +124,7 @@ def _surrounds(gate: Gate, scope: DeferScope, here: object) -> bool:
     if type(strand) is int:
         return strand == get_ident() or not scope._ended
     task = cast("Any", strand() if isinstance(strand, ref) else None)
-    if task is None or task is here or task.done():
+    if task is None or task.done() or task is _task():
         return True
     seen = _seen.get()
     while gate not in seen:
@@ -145,9 +156,5 @@ def _strand() -> Any:
 def _task() -> Any:
     """Give the asyncio task that runs here, without importing asyncio."""
     module = sys.modules.get("asyncio")
-    if module is None:
-        return None
-    try:
-        return module.current_task()
-    except RuntimeError:
-        return None
+    loop = None if module is None else module._get_running_loop()
+    return None if module is None or loop is None else module.current_task(loop)

@@ -34,24 +34,22 @@ class Gate:
     Made by `begin()`; an adapter may also hand one out for each call (`install_probe`).
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_callbacks",
-        "_calls",
-        "_inner",
-        "began",
-        "database",
-        "given_up",
-        "outer",
-        "sealed",
-        "state",
-        "strand",
-        "supports_statements",
-        "unit",
-        "why",
-        "wrote",
-    )
-
+    # Class attributes are the defaults, as of a call: what is rare costs no request.
+    state: Literal["closed", "open", "dropped", "released"] = "closed"
+    why = ""
+    """How a dropped transaction ended, to go on "the transaction ..."."""
+    wrote = False
+    """Whether the transaction changed data, as far as its adapter can tell."""
+    given_up = False
+    """Whether it wrote and was closed without a word; see `check_committed()`."""
+    unit: DeferScope | None = None
+    strand: object = None
+    """The task or thread that began it; see `around`."""
+    began = 0.0
+    sealed = False
+    """Whether the transaction takes no statement any more: it is prepared."""
+    _callbacks: list[tuple[Gate, Callback]] | None = None
+    """Of a whole transaction: whom to call before its commit, for which gate."""
     executes_now = False
     """Whether `before_commit()` calls back at once: the library tells nobody that it is
     about to commit. A savepoint that is rolled back takes the statements along."""
@@ -65,23 +63,8 @@ class Gate:
         """
         self.database = database
         self.outer = outer
-        self.state: Literal["closed", "open", "dropped", "released"] = "closed"
-        self.why = ""
-        """How a dropped transaction ended, to go on "the transaction ..."."""
-        self.wrote = False
-        """Whether the transaction changed data, as far as its adapter can tell."""
-        self.given_up = False
-        """Whether it wrote and was closed without a word; see `check_committed()`."""
-        self.unit: DeferScope | None = None
-        self.strand: object = None
-        """The task or thread that began it; see `around`."""
-        self.began = 0.0
         self.supports_statements: bool = outer is not None and outer.supports_statements
         """Whether `before_commit()` can run statements inside this transaction."""
-        self.sealed = False
-        """Whether the transaction takes no statement any more: it is prepared."""
-        self._callbacks: list[tuple[Gate, Callback]] | None = None
-        """Of a whole transaction: whom to call before its commit, for which gate."""
         self._calls: list[DeferredCall] = []
         self._inner: list[Gate] = []
         if outer is not None:
@@ -103,7 +86,7 @@ class Gate:
         """The savepoint was released: its calls wait for what is around it now."""
         outer = self.outer
         if outer is None:
-            self.open()
+            self._end("open")
             return
         with DeferScope._lock:
             if self.state != "closed":
@@ -206,28 +189,27 @@ class Gate:
             call._gates.append(self)
 
     def _end(self, state: Literal["open", "dropped"], why: str = "") -> None:
+        """Settle this gate and those inside, and wake who waited."""
+        if self.state != "closed":
+            return  # most ends are told twice
         ready: dict[DeferScope, list[DeferredCall]] = {}
         with DeferScope._lock:
-            self._settle(state, why, ready)
-        for scope, calls in ready.items():
-            scope.rejoin(calls)
-
-    def _settle(
-        self,
-        state: Literal["open", "dropped"],
-        why: str,
-        ready: dict[DeferScope, list[DeferredCall]],
-    ) -> None:
-        """Settle this gate and those inside, under the lock; collect who waited."""
-        line = [self]
-        for gate in line:  # no recursion: savepoints may be a thousand deep
-            if gate.state == "closed":
-                gate.state = state
-                gate.why = why
-                line += gate._inner
-                gate._inner = []
-                gate._leave()
-                gate._tell(ready)
+            line = [self]
+            for gate in line:  # no recursion: savepoints may be a thousand deep
+                if gate.state == "closed":
+                    gate.state = state
+                    if why:
+                        gate.why = why
+                    if gate._inner:
+                        line += gate._inner
+                        gate._inner = []
+                    if gate.unit is not None:
+                        gate._leave()
+                    if gate._calls:
+                        gate._tell(ready)
+        if ready:
+            for scope, calls in ready.items():
+                scope.rejoin(calls)
 
     def _tell(self, ready: dict[DeferScope, list[DeferredCall]]) -> None:
         for call in self._calls:

@@ -34,6 +34,8 @@ _PARAMETER = re.compile(r"(?<![:\w\\]):(\w+)(?!:)")
 
 def writes(statement: str) -> bool:
     """Tell whether a statement may change data: all may that are not known to read."""
+    if statement.startswith(("INSERT ", "UPDATE ", "DELETE ")):
+        return True  # as most writers say it; the patterns would find it out, too
     if _READS.match(statement):
         return False
     return not _MAY_READ.match(statement) or bool(_INNER_WRITE.search(statement))

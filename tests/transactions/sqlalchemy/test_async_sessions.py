@@ -296,3 +296,24 @@ async def test_a_session_that_is_given_up(async_engine, drained):
         deferred = work()
         gc.collect()
     assert deferred.reason == "rollback"
+
+
+async def test_a_session_that_another_task_began(async_engine):
+    """What its connection begins here is around this task, whoever began it (B3)."""
+    async with DeferScope(), AsyncSession(async_engine) as session:
+        begun, over = asyncio.Event(), asyncio.Event()
+
+        async def begin():
+            session.sync_session.begin()
+            begun.set()
+            await over.wait()
+
+        task = asyncio.create_task(begin())
+        await begun.wait()
+        session.add(Order(name="a"))
+        await session.flush()
+        deferred = defer(call)
+        await session.rollback()
+        over.set()
+        await task
+    assert deferred.reason == "rollback"

@@ -2,14 +2,15 @@
 
 import contextvars
 import threading
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 
 import pytest
-from orders import BoomError, Order, call
-from sqlalchemy import event, select
+from orders import Base, BoomError, Order, begin_for_real, call
+from sqlalchemy import create_engine, event, select
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from postlude import DeferScope, defer
+from postlude.wsgi import PostludeMiddleware
 
 # -- one session --------------------------------------------------------------
 
@@ -179,6 +180,44 @@ def test_calls_of_hooks(sqlite_engine):
     assert [deferred.state for deferred in calls] == ["done", "done"]
 
 
+@pytest.mark.parametrize("around", [nullcontext, DeferScope])
+def test_a_session_from_before_the_request(sqlite_engine, drained, around):
+    """It began outside, and its connection's transaction inside: that counts (B3)."""
+    calls = []
+
+    def app(_environ, start_response):
+        calls.append(defer(call))
+        session.flush()
+        calls.append(defer(call))
+        start_response("200 OK", [])
+        return [b""]
+
+    with around(), Session(sqlite_engine) as session:
+        session.add(Order(name="a"))  # it has begun, without a connection
+        PostludeMiddleware(app)({"REQUEST_METHOD": "GET"}, lambda *_: None)
+        assert [deferred.state for deferred in calls] == ["done", "pending"]
+        session.commit()
+        drained()
+    assert calls[1].state == "done"
+
+
+def test_a_session_on_two_databases(sqlite_engine, tmp_path):
+    """Each of them is named, and counts until the session is over (B3)."""
+    other = create_engine(f"sqlite:///{tmp_path / 'other.db'}")
+    begin_for_real(other)
+    Base.metadata.create_all(other)
+    with DeferScope(), Session(binds={Order: sqlite_engine}) as session:
+        session.add(Order(name="a"))
+        session.flush()
+        session.execute(select(Order.id), bind_arguments={"bind": other})
+        deferred = defer(call)
+        assert "test.db" in deferred.awaited()
+        assert "other.db" in deferred.awaited()
+        session.commit()
+    assert deferred.state == "done"
+    other.dispose()
+
+
 def test_a_flush_is_no_transaction(sqlite_engine):
     """Inside it SQLAlchemy has a transaction of its own, which is none of ours."""
     gates = []
@@ -193,7 +232,7 @@ def test_a_flush_is_no_transaction(sqlite_engine):
     with DeferScope(), Hooked(sqlite_engine) as session:
         session.add(Order(name="a"))
         session.commit()
-    assert [gate.outer for gate in gates] == [None, None]
+    assert [gate.outer for gate in gates] == [None]
 
 
 def test_a_hook_that_forbids_the_commit(sqlite_engine):

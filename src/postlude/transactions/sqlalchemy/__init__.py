@@ -4,8 +4,9 @@ From then on a deferred call waits for each transaction and savepoint that is op
 around it: those of a `Session` in all its forms (`AsyncSession`, `scoped_session`,
 SQLModel, Flask-SQLAlchemy, advanced-alchemy) and those of a `Connection` in all of its
 own (`engine.begin()`, autobegun, savepoints, two-phase). What counts is what the
-database did: where a session uses a connection, calls wait for both, and what the
-connection hears is passed on to the session.
+database did: a session and the transaction that it begins on a connection go by one
+gate. Where it joins another's, calls wait for both, and what the connection hears is
+passed on to the session.
 
 A gate opens upon a COMMIT that returned; a RELEASE that returned hands its calls to
 what is around it. The rest is an end without commit:

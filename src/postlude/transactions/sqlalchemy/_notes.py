@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary, ref
+from weakref import ref
 
 from sqlalchemy.engine import URL
 
@@ -22,24 +22,21 @@ UNFINISHED = "was never committed"
 class Note:
     """What is known of a transaction or savepoint, of a connection or a session."""
 
-    __slots__ = ("connections", "failed", "gate", "lost", "session")
+    shared = False
+    """Whether this is known of a session's transaction and of those that it began on
+    its connections: then the session says when it is over."""
+    session: Gate | None = None
+    """The gate of the session that works in this transaction of a connection."""
+    connections: tuple[ref[Connection], ...] = ()
+    """Those on which a session works in this transaction. They know the session, which
+    is to be collected if nobody else knows it."""
+    failed = False
+    """Whether something failed in it, so that its commit may not be one."""
+    lost = False
+    """Whether its commit will not be one."""
 
     def __init__(self, gate: Gate) -> None:
         self.gate = gate
-        self.session: Gate | None = None
-        """The gate of the session that works in this transaction of a connection."""
-        self.connections: tuple[ref[Connection], ...] = ()
-        """Those on which a session works in this transaction. They know the session,
-        which is to be collected if nobody else knows it."""
-        self.failed = False
-        """Whether something failed in it, so that its commit may not be one."""
-        self.lost = False
-        """Whether its commit will not be one."""
-
-    def __del__(self) -> None:
-        if self.gate.outer is None:  # a savepoint goes with what is around it
-            self.gate.wrote = _wrote(self.gate)
-            self.gate.abandon()
 
     def write(self) -> None:
         """It changes data."""
@@ -81,18 +78,33 @@ def _wrote(gate: Gate) -> bool:
 _notes: dict[ref[Any], Note] = {}
 """By the transaction. A dict of weak references, as it is asked a dozen times in each
 transaction, and a WeakKeyDictionary takes four times as long to answer."""
-_names: WeakKeyDictionary[Dialect, str] = WeakKeyDictionary()
+_names: dict[ref[Dialect], str] = {}
 
 
 def begun(transaction: object, outer: object, database: str) -> None:
     """Note that a transaction has begun, or a savepoint in *outer*."""
-    around = note_of(outer)
+    around = None if outer is None else _notes.get(ref(outer))
     if around is None or _is_of_the_test(around.gate):
         gate = begin(database)
     else:
         gate = begin(database, around.gate)
     gate.supports_statements = True
-    _notes[ref(transaction, _notes.__delitem__)] = Note(gate)
+    _notes[ref(transaction, _forget)] = Note(gate)
+
+
+def share(session: Note, transaction: object) -> None:
+    """Note that a session has begun a transaction of a connection for its own."""
+    session.shared = True
+    _notes[ref(transaction, _notes.__delitem__)] = session
+
+
+def _forget(transaction: ref[Any]) -> None:
+    """Give up a transaction that is collected, and that nobody can end any more."""
+    gate = _notes.pop(transaction).gate
+    # A savepoint goes with what is around it.
+    if gate.state == "closed" and gate.outer is None:
+        gate.wrote = _wrote(gate)
+        gate.abandon()
 
 
 def note_of(transaction: object) -> Note | None:
@@ -101,8 +113,12 @@ def note_of(transaction: object) -> Note | None:
 
 
 def innermost(owner: Session | Connection) -> Note | None:
-    """Give what is known of the transaction or savepoint in which *owner* works."""
-    transaction = owner.get_nested_transaction() or owner.get_transaction()
+    """Give what is known of the transaction or savepoint in which *owner* works.
+
+    As `get_nested_transaction() or get_transaction()`, which are calls, and were a
+    tenth of what gates cost. Checked on 2.0.38 to 2.1.9, as all in `_touch`.
+    """
+    transaction = owner._nested_transaction or owner._transaction
     return None if transaction is None else _notes.get(ref(transaction))
 
 
@@ -114,14 +130,15 @@ def _is_of_the_test(gate: Gate) -> bool:
     return scope is not None and gate.unit is None
 
 
-def name_of(engine: Engine) -> str:
+def name_of(bind: Engine | Connection) -> str:
     """Name the database without user, password and options, which may hold one."""
-    name = _names.get(engine.dialect)  # engines made by execution_options() share it
+    # Engines made by execution_options() share a dialect.
+    name = _names.get(ref(bind.dialect))
     if name is None:
-        url = engine.url
+        url = bind.engine.url
         shown = URL.create(
             url.get_backend_name(), host=url.host, port=url.port, database=url.database
         )
         name = shown.render_as_string()
-        _names[engine.dialect] = name
+        _names[ref(bind.dialect, _names.__delitem__)] = name
     return name

@@ -9,20 +9,23 @@ What is to run in a transaction before its commit goes there, too, and not into
 `Session`'s event "before_commit": that comes before the flush, and also for savepoints.
 
 So these public methods are wrapped. All roads lead through them: autobegin, sessions,
-`with` blocks, asyncio. `Connection._is_autocommit_isolation()` is the one private name
-in use.
+`with` blocks, asyncio. Private names in use: `Connection._is_autocommit_isolation()`,
+those in `_notes.innermost()`, and `SessionTransaction._connection_for_bind`, by whose
+code a connection knows that a session begins its transaction.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import wraps
+from inspect import unwrap
+from sys import _getframe
 from typing import Any, TypeVar
 
 from sqlalchemy import text
 from sqlalchemy.engine import Connection, Transaction, TwoPhaseTransaction
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session, SessionTransaction
+from sqlalchemy.orm import Session, SessionTransaction, SessionTransactionOrigin
 
 from postlude.transactions._execute import Execute
 from postlude.transactions._gate import ROLLED_BACK
@@ -40,8 +43,10 @@ FAILED = "could not be committed"
 
 def touch() -> None:
     """Wrap the methods that begin and end transactions."""
-    for name in ("begin", "begin_nested", "begin_twophase"):
-        setattr(Connection, name, _beginning(getattr(Connection, name)))
+    connections: Any = Connection
+    connections.begin = _beginning(connections.begin)
+    for name in ("begin_nested", "begin_twophase"):
+        setattr(Connection, name, _beginning_inside(getattr(Connection, name)))
     endings: Any = Transaction
     endings.commit = _committing(endings.commit)
     endings.rollback = _rolling_back(endings.rollback)
@@ -56,6 +61,22 @@ def touch() -> None:
 
 
 def _beginning(original: Callable[..., _T]) -> Callable[..., _T]:
+    # What a session begins, its event "after_begin" tells of right afterwards.
+    in_session = unwrap(SessionTransaction._connection_for_bind).__code__
+
+    @wraps(original)
+    def begin(self: Connection) -> _T:
+        transaction = original(self)
+        caller = _getframe().f_back  # none at the bottom of a greenlet
+        by_session = caller is not None and caller.f_code is in_session
+        if not (by_session or self._is_autocommit_isolation()):
+            begun(transaction, None, name_of(self))
+        return transaction
+
+    return begin
+
+
+def _beginning_inside(original: Callable[..., _T]) -> Callable[..., _T]:
     @wraps(original)
     def begin(self: Connection, *args: Any, **kwargs: Any) -> _T:
         savepoint = self.get_nested_transaction()
@@ -63,7 +84,7 @@ def _beginning(original: Callable[..., _T]) -> Callable[..., _T]:
         if not self._is_autocommit_isolation():
             root = self.get_transaction()
             outer = None if transaction is root else savepoint or root
-            begun(transaction, outer, name_of(self.engine))
+            begun(transaction, outer, name_of(self))
         return transaction
 
     return begin
@@ -76,8 +97,11 @@ def _committing(original: Callable[[Transaction], None]) -> Callable[..., None]:
         if note is None:
             original(self)
             return
-        _call_back(self, note)
-        lost = _is_lost(self, note)
+        if note.gate._callbacks:
+            _call_back(self, note)
+        lost = note.lost
+        if note.failed and not lost:
+            lost = _is_lost(self)
         try:
             original(self)
         except BaseException:
@@ -85,7 +109,7 @@ def _committing(original: Callable[[Transaction], None]) -> Callable[..., None]:
             raise
         if lost:
             note.drop(FAILED)
-        else:
+        elif not note.shared:
             note.gate.release()
 
     return commit
@@ -96,7 +120,8 @@ def _preparing(original: Callable[..., None]) -> Callable[..., None]:
     def prepare(self: TwoPhaseTransaction) -> None:
         note = note_of(self)
         if note is not None:
-            _call_back(self, note)
+            if note.gate._callbacks:
+                _call_back(self, note)
             note.gate.sealed = True
         original(self)
 
@@ -108,9 +133,8 @@ def _call_back(transaction: Transaction, note: Note) -> None:
 
     If one fails the transaction goes on, and whoever commits it meets them again.
     """
-    if note.gate._callbacks:
-        note.write()  # not to be taken for one that only read if that is all of it
-        note.gate.call_back(_execute_on(transaction.connection))
+    note.write()  # not to be taken for one that only read if that is all of it
+    note.gate.call_back(_execute_on(transaction.connection))
 
 
 def _committing_session(
@@ -118,11 +142,14 @@ def _committing_session(
 ) -> Callable[..., None]:
     @wraps(original)
     def commit(self: SessionTransaction, *args: Any, **kwargs: Any) -> None:
-        note = note_of(self)
+        note = None
+        if self.origin is not SessionTransactionOrigin.SUBTRANSACTION:
+            note = note_of(self)
         if note is not None:
             if note.gate._callbacks:
                 _call_back_session(self, note)
-            note.gate.sealed = seals
+            if seals:
+                note.gate.sealed = True
         original(self, *args, **kwargs)
 
     return commit
@@ -146,20 +173,20 @@ def _execute_on(connection: Connection) -> Execute:
         result = connection.execute(text(sql), params)
         return [tuple(row) for row in result] if result.returns_rows else []
 
-    return Execute(name_of(connection.engine), connection.dialect.name, run)
+    return Execute(name_of(connection), connection.dialect.name, run)
 
 
-def _is_lost(transaction: Transaction, note: Note) -> bool:
+def _is_lost(transaction: Transaction) -> bool:
     """Tell whether COMMIT will be answered, but not done.
 
     PostgreSQL does so after an error: it rolls back, and no driver says a word. Not
     after every error, as drivers raise some of their own; so it is asked.
     """
     connection = transaction.connection
-    if not note.failed or not transaction.is_active:
-        return note.lost
+    if not transaction.is_active:
+        return False
     if connection.dialect.name not in {"postgresql", "cockroachdb"}:
-        return note.lost
+        return False
     try:
         connection.exec_driver_sql("SELECT 1")
     except SQLAlchemyError:
@@ -187,7 +214,7 @@ def _closing(original: Callable[[Transaction], None]) -> Callable[..., None]:
             original(self)
         finally:
             note = note_of(self)
-            if note is not None:
+            if note is not None and not note.shared:
                 note.end()
 
     return close
