@@ -46,7 +46,14 @@ def start(tmp_path, **settings):
     )
 
 
-@pytest.mark.parametrize("framework", ["fastapi", "flask", "django"])
+@pytest.mark.parametrize(
+    "framework",
+    [
+        "fastapi",
+        pytest.param("flask", marks=pytest.mark.wide),
+        pytest.param("django", marks=pytest.mark.wide),
+    ],
+)
 def test_retries_lose_nothing(tmp_path, framework):
     """What a receiver refuses is recorded, or is run again until it is taken (F1)."""
     demo = start(tmp_path, FRAMEWORK=framework)
@@ -64,7 +71,8 @@ def test_retries_lose_nothing(tmp_path, framework):
     assert sum(numbers["records"]["plain"].values()) == plain["lost"]
     assert (plain["jobs"], plain["runs"]) == (0, 0)
     assert (retry["lost"], retry["recorded"], retry["delivered"]) == (0, 0, 9)
-    assert 0 < retry["jobs"] == retry["answered"] + retry["unreachable"] < 9
+    # perhaps all nine: the receiver may go down before the first of them gets there
+    assert 0 < retry["jobs"] == retry["answered"] + retry["unreachable"]
     assert retry["runs"] >= retry["jobs"]
     assert retry["duplicates"] == 0
 
