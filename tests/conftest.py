@@ -1,5 +1,6 @@
 """What holds for every test: settings, event loops, and nothing blocks a loop."""
 
+import gc
 import os
 import signal
 from collections.abc import Iterator
@@ -40,6 +41,12 @@ def pytest_configure() -> None:
             del os.environ[name]
 
 
+def pytest_collection_finish() -> None:
+    """Spare the collector what is there to stay: the frameworks, and all tests."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(
     params=[
         pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio"),
@@ -51,17 +58,23 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]
     return request.param
 
 
-@pytest.fixture(autouse=True)
-def blockbuster() -> Iterator[BlockBuster]:
-    """Fail a test in which Postlude, or what it called, blocks the event loop (D3).
-
-    A test that blocks the loop on purpose requests this fixture and deactivates it.
-    """
+@pytest.fixture(scope="session")
+def _detector() -> Iterator[BlockBuster]:
     with blockbuster_ctx(
         "postlude", excluded_modules=["postlude.pytest_plugin"]
     ) as detector:
         for name in ("acquire", "acquire_lock"):
             # Postlude's own locks are held for some bytecodes; whether another thread
             # holds one at that moment is chance.
-            detector.functions[f"threading.Lock.{name}"].deactivate()
+            detector.functions.pop(f"threading.Lock.{name}").deactivate()
         yield detector
+
+
+@pytest.fixture(autouse=True)
+def blockbuster(_detector: BlockBuster) -> BlockBuster:
+    """Fail a test in which Postlude, or what it called, blocks the event loop (D3).
+
+    A test that blocks the loop on purpose requests this fixture and deactivates it.
+    """
+    _detector.activate()
+    return _detector

@@ -24,8 +24,10 @@ PATIENCE = 30
 PROGRAM = (
     "postlude.cli",
     "postlude.failures.sqlite",
+    "pydantic.plugin._loader",
     "rich.progress",
     "typer._adapters",
+    "typer._click.decorators",
 )
 """What the command imports; where all is tested, it does so itself each time."""
 ALL = os.environ.get("TEST_SERVICES") == "all"

@@ -23,15 +23,6 @@ def take(*args, **kwargs):
     """Stand for a call that uses its arguments and keeps none."""
 
 
-@pytest.fixture(autouse=True, scope="module")
-def small_heap():
-    """Spare the collector what was there before: the frameworks, above all."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
 @pytest.fixture
 def no_collector():
     """Leave all freeing to reference counts; garbage of before does not count."""

@@ -53,7 +53,14 @@ def start(tmp_path, **settings):
     )
 
 
-@pytest.mark.parametrize("framework", ["fastapi", "flask", "django"])
+@pytest.mark.parametrize(
+    "framework",
+    [
+        "fastapi",
+        pytest.param("flask", marks=pytest.mark.wide),
+        pytest.param("django", marks=pytest.mark.wide),
+    ],
+)
 def test_retries_lose_nothing(tmp_path, framework):
     """What a receiver refuses is recorded, or is run again until it is taken (F1)."""
     demo = start(tmp_path, FRAMEWORK=framework)

@@ -180,7 +180,7 @@ class Script:
         self.folder = folder
         package = str(Path(postlude.__file__).parent.parent)
         path = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
-        self._environment = os.environ | {
+        self.environment = os.environ | {
             "PYTHONPATH": os.pathsep.join(path),
             "PYTHONUNBUFFERED": "1",
         }
@@ -192,7 +192,7 @@ class Script:
         return subprocess.Popen(
             [sys.executable, "-W", "error", str(file), *words],
             cwd=self.folder,
-            env=self._environment | environment,
+            env=self.environment | environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -223,7 +223,7 @@ class Local(enum.Enum):
         (Text("x"), f"of type {__name__}:Text"),
         (OrderedDict(), "of type collections:OrderedDict"),
         (Point(1, 2), f"of type {__name__}:Point"),
-        (Path("x"), "of type pathlib:PosixPath"),
+        (Path("x"), f"of type {Path.__module__}:PosixPath"),
         (threading.Lock(), "of type _thread:lock"),
         (print, "of type builtins:builtin_function_or_method"),
         (object, "of type builtins:type"),
@@ -406,7 +406,7 @@ def test_a_function_of_the_project_is_found_again(thing, path):
         (partial(shop_calls.mail), "not a function of a module"),
         (print, "not a function of a module"),
         (None, "it is None"),
-        (Path.read_text, "the module pathlib belongs to Python"),
+        (Path.read_text, f"the module {Path.__module__} belongs to Python"),
         (pytest.fixture, "an installed package"),
     ],
 )

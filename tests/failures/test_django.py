@@ -2,6 +2,9 @@
 
 import importlib
 import io
+import os
+import sys
+import textwrap
 import threading
 from pathlib import Path
 
@@ -11,6 +14,7 @@ from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.db import OperationalError, connection, connections, transaction
 from django.test import Client, override_settings
+from stage.waiting import PATIENCE
 
 from postlude import DeferScope, _reporting, defer
 from postlude.exceptions import StoreError
@@ -19,6 +23,10 @@ from postlude.failures.django import DjangoFailureStore
 from postlude.transactions import django as gates
 
 HERE = Path(__file__).parent
+# What several folders share lies above them; importlib mode has no path to it.
+sys.path.insert(0, str(HERE.parent))
+
+from warm import WarmPython  # noqa: E402 - the path is made above
 
 pytestmark = pytest.mark.usefixtures("pages")
 
@@ -39,20 +47,39 @@ def store(django_tables):
     return DjangoFailureStore()
 
 
+@pytest.fixture(scope="module")
+def warm():
+    """A Python that has imported what Django's own commands import."""
+    if os.environ.get("TEST_SERVICES") == "all":
+        yield None
+        return
+    modules = "commands.migrate", "commands.check", "commands.makemigrations"
+    warm = WarmPython(
+        "django.db.backends.sqlite3.base",
+        *(f"django.core.management.{module}" for module in modules),
+        *("django.contrib.admin", "rich.table", "typer"),
+    )
+    yield warm
+    warm.close()
+
+
 @pytest.fixture
-def project(tmp_path, script):
+def project(tmp_path, script, warm):
     """Runs programs in a Django project of their own."""
+    file = tmp_path / "program.py"
+    path = f"{HERE / 'probes'}:{script.environment['PYTHONPATH']}:{tmp_path}"
+    usual = {
+        "DJANGO_SETTINGS_MODULE": "failures_project",
+        "FAILURES_DATABASE": str(tmp_path / "db.sqlite3"),
+        "PYTHONPATH": path,
+    }
 
     def run(source, *words, **environment):
-        environment.setdefault("DJANGO_SETTINGS_MODULE", "failures_project")
-        path = f"{HERE / 'probes'}:{script._environment['PYTHONPATH']}:{tmp_path}"
-        return script.run(
-            source,
-            *words,
-            FAILURES_DATABASE=str(tmp_path / "db.sqlite3"),
-            PYTHONPATH=path,
-            **environment,
-        )
+        if warm is None:
+            return script.run(source, *words, **usual | environment)
+        file.write_text(textwrap.dedent(source))
+        together = script.environment | usual | environment
+        return warm.run([str(file), *words], tmp_path, together, 2 * PATIENCE)
 
     return run
 

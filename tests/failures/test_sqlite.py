@@ -119,7 +119,7 @@ def start_all(script, file, processes, *numbers):
     started = [
         subprocess.Popen(
             [sys.executable, "-W", "error", program, file, str(n), *map(str, numbers)],
-            env=script._environment,
+            env=script.environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -307,6 +307,7 @@ READ_ONLY = """
             defer(fail)
 
     some()  # and so load all that is loaded late: not everybody may read it
+    import urllib.parse  # so does pathlib with a file's URI, from Python 3.13 on
     if os.getuid() == 0:
         os.chown(os.path.dirname(file), 65534, 65534)
         os.chown(file, 65534, 65534)

@@ -80,6 +80,7 @@ def test_always_calls_follow_a_body_cut_short(framework, kind, visit):
         calls = f"plain:{kind}", f"audit:{kind}:always", "last:sync:always"
         connection.request(visit.target("breaks", *calls))
         connection.read_until(b"begun")
+        visit.gate("midway").open()
         if not framework.spec.limit(ENDS_CUT_SHORT):
             connection.read_rest()
         begin = visit.begin("audit")

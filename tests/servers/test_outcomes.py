@@ -50,6 +50,7 @@ def test_an_exception_within_the_response_runs_only_always_calls(server, kind, v
         calls = f"plain:{kind}", f"audit:{kind}:always", "last:sync:always"
         connection.request(visit.target("breaks", *calls))
         connection.read_until(b"begun")
+        visit.gate("midway").open()
         if not server.spec.limit(ENDS_CUT_SHORT):
             connection.read_rest()
         begin = visit.begin("audit")

@@ -5,7 +5,7 @@ import signal
 from harness.catalogue import (
     SECOND_SIGNAL,
     SIGTERM_DRAIN,
-    own_asgi_server,
+    own_asgi_server_of_a_kind,
     own_server,
     own_server_of_a_kind,
 )
@@ -63,7 +63,7 @@ def test_a_shutdown_runs_the_first_async_call(spec, start_own, visit):
     assert visit.ended() == ["call", "next", "last"]
 
 
-@own_asgi_server
+@own_asgi_server_of_a_kind
 def test_the_application_closes_after_the_calls(spec, start_own, visit):
     """The drain is over before the application hears of the shutdown (D7)."""
     server = start_own(spec, POSTLUDE_GRACE=NO_END)
@@ -74,7 +74,7 @@ def test_the_application_closes_after_the_calls(spec, start_own, visit):
     assert server.wait_exit() == spec.exit_status
 
 
-@own_server
+@own_server_of_a_kind
 def test_what_outlasts_the_grace_is_recorded_as_lost(spec, start_own, visit):
     """After the grace each call that is left is named as lost, and it exits (D7)."""
     server = start_own(spec, POSTLUDE_GRACE="0.5")
@@ -89,7 +89,7 @@ def test_what_outlasts_the_grace_is_recorded_as_lost(spec, start_own, visit):
     assert len(records) == 4
 
 
-@own_server
+@own_server_of_a_kind
 def test_a_second_signal_ends_at_once(spec, start_own, visit):
     """A second signal does not wait for the grace; what is left is named (D7)."""
     server = start_own(spec, POSTLUDE_GRACE=NO_END)

@@ -194,7 +194,6 @@ class _Work:
             over.wait()
         except KeyboardInterrupt:
             self._interrupted = True
-            self._output.error(_WAITING)
             self._wait_or_go(over)
         if errors:
             raise errors[0]
@@ -202,6 +201,7 @@ class _Work:
 
     def _wait_or_go(self, over: threading.Event) -> None:
         try:
+            self._output.error(_WAITING)
             over.wait()
         except KeyboardInterrupt:
             drain(0)  # and what ran is in the store, as before

@@ -95,6 +95,10 @@ class SQLiteFile:
         with self._lock:
             self._let_go()
 
+    def __del__(self) -> None:
+        """Close the file that nobody uses now: Python 3.13 warns of an open one."""
+        self._let_go()
+
     # -- using it -----------------------------------------------------------
 
     def _persist(self, attempt: Callable[[], _T]) -> _T:

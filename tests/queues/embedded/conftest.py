@@ -6,6 +6,7 @@ import pytest
 
 import postlude
 from postlude import _defer, _process, _reporting, _runner, _settings, wsgi
+from postlude.queues import _working
 
 # As in tests/core: the functions that jobs name stand in a module beside this file.
 sys.path.insert(0, str(Path(__file__).parent / "stage"))
@@ -23,6 +24,7 @@ def _own_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(_reporting, "_store", None)
     monkeypatch.setattr(_defer, "_warned", set())
     monkeypatch.setattr(_process, "serving", False)
+    monkeypatch.setattr(_working, "_IDLE", 0.01)  # what is written aside wakes nobody
     _settings.reset()
     queue_jobs.forget_all()
     yield

@@ -6,6 +6,7 @@ Tests wait for what happens and never for time to pass.
 import json
 import socket
 import threading
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,11 +32,14 @@ class Event:
 
 
 class Journal:
-    """Collects the datagrams of all servers, in the order they were sent."""
+    """Collects the datagrams of all servers, in the order they were sent.
+
+    Each belongs to the token of a test's visit, or to none, but to a process.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._events: list[Event] = []
+        self._events: defaultdict[str, list[Event]] = defaultdict(list)
         self._news = threading.Condition()
         self._marks = 0
         self._marks_seen = 0
@@ -50,20 +54,22 @@ class Journal:
         self._reader.join()
         self._inlet.close()
 
-    def wait(self, what: str, matches: Callable[[Event], bool]) -> Event:
+    def wait(
+        self, what: str, matches: Callable[[Event], bool], token: str = ""
+    ) -> Event:
         """Return the first event that matches, waiting for it if need be."""
 
         def find() -> Event | None:
-            return next((event for event in self._events if matches(event)), None)
+            return next(filter(matches, self._events[token]), None)
 
         with self._news:
             event = self._news.wait_for(find, TIMEOUT)
             if event is None:
-                recent = "\n".join(map(str, self._events[-12:]))
+                recent = "\n".join(map(str, self._events[token][-12:]))
                 raise AssertionError(f"No {what} was reported. The last:\n{recent}")
             return event
 
-    def all(self, matches: Callable[[Event], bool]) -> list[Event]:
+    def all(self, matches: Callable[[Event], bool], token: str = "") -> list[Event]:
         """Return what has been reported so far, up to the last datagram sent.
 
         Datagrams arrive in the order they were sent, so once a mark of our own has
@@ -75,7 +81,7 @@ class Journal:
         self._send(MARK)
         with self._news:
             assert self._news.wait_for(lambda: self._marks_seen >= mark, TIMEOUT)
-            return [event for event in self._events if matches(event)]
+            return list(filter(matches, self._events[token]))
 
     def _send(self, data: bytes) -> None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as outlet:
@@ -87,7 +93,8 @@ class Journal:
                 if data == MARK:
                     self._marks_seen += 1
                 else:
-                    self._events.append(Event(**json.loads(data)))
+                    event = Event(**json.loads(data))
+                    self._events[event.token].append(event)
                 self._news.notify_all()
 
 

@@ -38,9 +38,8 @@ class Visit:
         """Wait for an event of this visit."""
         return self.journal.wait(
             f"{what} of {name}",
-            lambda event: (
-                (event.token, event.what, event.name) == (self.token, what, name)
-            ),
+            lambda event: (event.what, event.name) == (what, name),
+            self.token,
         )
 
     def begun(self) -> list[str]:
@@ -56,6 +55,4 @@ class Visit:
         return self.gates.wait(self.token, name)
 
     def _mine(self, what: str) -> list[Event]:
-        return self.journal.all(
-            lambda event: event.token == self.token and event.what == what
-        )
+        return self.journal.all(lambda event: event.what == what, self.token)

@@ -44,11 +44,12 @@ async def refuses(request: Request) -> Response:
 
 
 async def breaks(request: Request) -> Response:
-    """Fail within the body."""
+    """Fail within the body, once the client has its begin."""
     _plan(request)
 
     async def body() -> AsyncIterator[bytes]:
         yield b"begun"
+        await await_gate(request.query_params["token"], "midway")
         raise RuntimeError("the probe fails on purpose")
 
     return StreamingResponse(body())

@@ -2,6 +2,7 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
 from typing import Annotated
 
 import httpx
@@ -18,6 +19,11 @@ from sqlalchemy.pool import NullPool
 
 from postlude import defer
 from postlude.integrations.fastapi import install
+
+# From 0.118 on FastAPI ends a dependency with `yield` after the response, before that
+# version ahead of it; either way the calls come after both.
+EARLY = tuple(map(int, version("fastapi").split(".")[:2])) < (0, 118)
+ENDS = ["commit", "last byte"] if EARLY else ["last byte", "commit"]
 
 
 class Happened(list):
@@ -157,7 +163,7 @@ def test_the_commit_comes_after_the_response(shop, happened):
     """The call waits for both: last byte, commit, call (B3)."""
     client = TestClient(watched(shop, happened))
     assert client.post("/orders/a").status_code == 200
-    assert happened == ["last byte", "commit", "call a"]
+    assert happened == [*ENDS, "call a"]
 
 
 def test_the_same_over_a_socket(shop, happened):
@@ -165,7 +171,7 @@ def test_the_same_over_a_socket(shop, happened):
     with served(watched(shop, happened)) as address:
         assert httpx.post(f"{address}/orders/a").status_code == 200
         happened.wait_for("call a")
-    assert happened == ["last byte", "commit", "call a"]
+    assert happened == [*ENDS, "call a"]
 
 
 def test_closed_without_commit(shop, happened):
@@ -190,11 +196,11 @@ def test_an_error_is_swallowed(shop):
 
 
 def test_a_commit_that_fails_after_the_response(shop, happened):
-    """The client has its 200, the database has nothing, and no call runs (S10)."""
+    """The client may have its 200, the database has nothing, no call runs (S10)."""
     client = TestClient(watched(shop, happened), raise_server_exceptions=False)
     client.post("/orders/a")
     del happened[:]
-    assert client.post("/orders/a").status_code == 200
+    assert client.post("/orders/a").status_code == (500 if EARLY else 200)
     assert happened[0] == "last byte"
     assert not any(text.startswith("call") for text in happened)
     assert shop.state.calls["a"].reason == "rollback"
