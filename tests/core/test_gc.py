@@ -49,7 +49,7 @@ def watched(references):
 
 def alive(references):
     """Give what is not free, once other threads have had time to leave their frames."""
-    attempts = 500
+    attempts = 10_000
     while (left := [ref for ref in references if ref() is not None]) and attempts:
         attempts -= 1
         time.sleep(0.002)

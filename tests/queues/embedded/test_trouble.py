@@ -187,9 +187,9 @@ def _as_user(file: Path, user: int) -> str:
     return result.stdout.strip() or result.stderr
 
 
-def test_overflow_is_handed_over(worked: Path) -> None:
+def test_overflow_is_handed_over(file: Path) -> None:
     """At the bound, what can be carried goes to the queue, the rest waits (D6)."""
-    postlude.configure(overflow="hand_over", max_pending=1, queue_threads=0)
+    postlude.configure(overflow="hand_over", max_pending=1)
     postlude.settings()
     with DeferScope() as scope:
         pass
@@ -204,7 +204,7 @@ def test_overflow_is_handed_over(worked: Path) -> None:
     scope.end()
     until(lambda: stays.state == "done")
     until(lambda: {call.state for call in carried} == {"handed_over"})
-    assert len(rows(worked)) == 10
+    assert len(rows(file)) == 10
     assert jobs.seen == []
 
 
