@@ -5,7 +5,7 @@ import sys
 
 import django
 from django.db import connection
-from orders import TABLE, blocks, run_in_django
+from random_orders import TABLE, blocks, run_in_django
 
 import postlude
 from postlude.transactions import django as gates
@@ -15,7 +15,7 @@ gates.install()
 
 from django_tasks_db.models import DBTaskResult  # noqa: E402 - after the setup
 
-postlude.configure(queue="django", modules=("orders",))
+postlude.configure(queue="django", modules=("random_orders",))
 with connection.cursor() as cursor:
     cursor.execute(TABLE)
 with postlude.DeferScope():

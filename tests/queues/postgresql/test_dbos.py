@@ -15,8 +15,8 @@ import pytest
 from dbos import DBOS
 from killing.engine import Engine
 from killing.stand import stand
-from orders import LIBRARIES, TABLE, blocks, promise
 from places import database, place
+from random_orders import LIBRARIES, TABLE, blocks, promise
 
 import postlude
 from postlude import DeferScope, defer
@@ -196,7 +196,7 @@ def shop(address, queue, blockbuster):
     psycopg_gates.install()
     execute(address, "drop table if exists orders")
     execute(address, TABLE)
-    postlude.configure(queue=address, modules=("orders",))
+    postlude.configure(queue=address, modules=("random_orders",))
     postlude.settings()
     yield address.partition("+")[2]
     postlude.drain(5)
@@ -434,7 +434,7 @@ def test_a_server_that_is_down_is_never_silent_and_work_goes_on(tmp_path):
 
 def test_defer_without_a_worker_waits(shop, address):
     """What is durable is on the queue when its unit has ended (F2)."""
-    from orders import deliver  # noqa: PLC0415 - beside the others above
+    from random_orders import deliver  # noqa: PLC0415 - beside the others above
 
     with DeferScope():
         call = defer(deliver, "one").named("one").durable()

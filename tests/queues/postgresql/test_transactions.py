@@ -5,7 +5,7 @@ import sys
 import psycopg
 import pytest
 from django.db import transaction
-from orders import (
+from random_orders import (
     LIBRARIES,
     TABLE,
     blocks,
@@ -42,7 +42,7 @@ def shop(address, queue, blockbuster):
         connection.execute("set lock_timeout to 5000")
         connection.execute("drop table if exists orders")
         connection.execute(TABLE)
-    postlude.configure(queue=address, queue_threads=0, modules=("orders",))
+    postlude.configure(queue=address, queue_threads=0, modules=("random_orders",))
     postlude.settings()
     yield libpq
     postlude.drain(5)
@@ -287,7 +287,7 @@ def test_options_after_it_was_written(shop, queue):
 def test_a_library_that_tells_nobody(address, queue, monkeypatch, caplog):
     """It is said once that a line is missing, and which; nothing is silent (F2)."""
     monkeypatch.delitem(sys.modules, "postlude.transactions.sqlalchemy", raising=False)
-    postlude.configure(queue=address, queue_threads=0, modules=("orders",))
+    postlude.configure(queue=address, queue_threads=0, modules=("random_orders",))
     for name in ("one", "two"):
         with DeferScope():
             promise(name)

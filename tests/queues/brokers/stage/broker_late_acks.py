@@ -1,7 +1,7 @@
 """A worker of Dramatiq on RabbitMQ whose acknowledgements leave late, as under load."""
 
 import runpy
-import threading
+import time
 from pathlib import Path
 
 from dramatiq.brokers.rabbitmq import _RabbitmqConsumer
@@ -12,8 +12,9 @@ _ack = _RabbitmqConsumer.ack
 
 
 def ack(consumer, message):
-    """Acknowledge a message in a while."""
-    threading.Timer(LATE, _ack, (consumer, message)).start()
+    """Acknowledge a message when the connection's thread has been busy for a while."""
+    consumer.connection.add_callback_threadsafe(lambda: time.sleep(LATE))
+    _ack(consumer, message)
 
 
 if __name__ == "__main__":
