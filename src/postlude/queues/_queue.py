@@ -111,6 +111,24 @@ class Queue(Protocol):
         ...
 
 
+class Unlisted:
+    """An engine that keeps no list of failed jobs: the failure store has them."""
+
+    def failed(self) -> Iterable[FailureRecord]:
+        """Give nothing."""
+        return ()
+
+    def retry(self, ids: Sequence[str], /) -> int:
+        """Put nothing back: that is done from the failure store."""
+        del ids
+        return 0
+
+    def forget(self, ids: Sequence[str], /) -> int:
+        """Take nothing out."""
+        del ids
+        return 0
+
+
 class Leasing(Queue, Protocol):
     """What an engine with `can.leases` does besides."""
 

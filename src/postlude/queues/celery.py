@@ -19,7 +19,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -31,12 +31,11 @@ from postlude.queues import _running
 from postlude.queues._address import Address
 from postlude.queues._job import Job
 from postlude.queues._opening import find_here
-from postlude.queues._queue import Capabilities
+from postlude.queues._queue import Capabilities, Unlisted
 
 if TYPE_CHECKING:
     from threading import Event
 
-    from postlude.failures import FailureRecord
     from postlude.queues._queue import Run
 
 _celery: Any = import_module("celery")  # it has no types
@@ -80,7 +79,7 @@ def __getattr__(name: str) -> Any:
     return queue.app
 
 
-class CeleryQueue:
+class CeleryQueue(Unlisted):
     """Jobs for the workers of a Celery app, in its default queue. Any thread."""
 
     name = "celery"
@@ -306,21 +305,7 @@ class CeleryQueue:
                 "refuses it. Mend that, and start the worker again."
             )
 
-    # -- what people see ----------------------------------------------------
-
-    def failed(self) -> Iterable[FailureRecord]:
-        """Give nothing: Celery has no list of failed jobs; the failure store has it."""
-        return ()
-
-    def retry(self, ids: Sequence[str], /) -> int:
-        """Put nothing back, as there is no list."""
-        del ids
-        return 0
-
-    def forget(self, ids: Sequence[str], /) -> int:
-        """Take nothing out, as there is no list."""
-        del ids
-        return 0
+    # -- the end ------------------------------------------------------------
 
     def close(self) -> None:
         """Close the connection that jobs are published on."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import cached_property
@@ -34,10 +34,9 @@ from postlude._log import say
 from postlude._settings import in_force
 from postlude._threads import start_thread
 from postlude.exceptions import QueueError, SettingsError
-from postlude.queues._queue import Capabilities, Execute, Run
+from postlude.queues._queue import Capabilities, Execute, Run, Unlisted
 
 if TYPE_CHECKING:
-    from postlude.failures import FailureRecord
     from postlude.queues._job import Job
 
 _BEATS = 3
@@ -65,7 +64,7 @@ def mine() -> DjangoQueue:
     raise SettingsError(NOT_CONFIGURED.format(queue=in_force().queue))
 
 
-class DjangoQueue:
+class DjangoQueue(Unlisted):
     """Jobs as tasks of Django. Any thread."""
 
     name = "django"
@@ -216,21 +215,7 @@ class DjangoQueue:
         count: int = stalled.update(status="READY")
         return count
 
-    # -- what people see ----------------------------------------------------
-
-    def failed(self) -> Iterable[FailureRecord]:
-        """Give nothing: the failure store has them."""
-        return ()
-
-    def retry(self, ids: Sequence[str], /) -> int:
-        """Put nothing back: that is done from the failure store."""
-        del ids
-        return 0
-
-    def forget(self, ids: Sequence[str], /) -> int:
-        """Take nothing out."""
-        del ids
-        return 0
+    # -- the end ------------------------------------------------------------
 
     def close(self) -> None:
         """Do nothing: connections are Django's."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -23,12 +23,11 @@ from postlude.exceptions import ArgumentError, QueueError, SettingsError
 from postlude.queues import _running
 from postlude.queues._address import Address
 from postlude.queues._job import Job
-from postlude.queues._queue import Capabilities
+from postlude.queues._queue import Capabilities, Unlisted
 
 if TYPE_CHECKING:
     from threading import Event
 
-    from postlude.failures import FailureRecord
     from postlude.queues._queue import Run
 
 _dramatiq: Any = import_module("dramatiq")
@@ -74,7 +73,7 @@ def __getattr__(name: str) -> Any:
     return queue.broker
 
 
-class DramatiqQueue:
+class DramatiqQueue(Unlisted):
     """Jobs for Dramatiq's workers. Any thread."""
 
     name = "dramatiq"
@@ -188,21 +187,7 @@ class DramatiqQueue:
         worker.stop(timeout=round(in_force().grace * 1000))
         self.broker.close()
 
-    # -- what people see ----------------------------------------------------
-
-    def failed(self) -> Iterable[FailureRecord]:
-        """Give nothing: dead letters cannot be listed; the failure store has them."""
-        return ()
-
-    def retry(self, ids: Sequence[str], /) -> int:
-        """Put nothing back, as there is no list."""
-        del ids
-        return 0
-
-    def forget(self, ids: Sequence[str], /) -> int:
-        """Take nothing out, as there is no list."""
-        del ids
-        return 0
+    # -- the end ------------------------------------------------------------
 
     def close(self) -> None:
         """Close the connections of this process."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -23,12 +23,11 @@ from postlude.exceptions import ArgumentError, QueueError, SettingsError
 from postlude.queues import _running
 from postlude.queues._address import Address
 from postlude.queues._job import Job
-from postlude.queues._queue import Capabilities
+from postlude.queues._queue import Capabilities, Unlisted
 
 if TYPE_CHECKING:
     from threading import Event
 
-    from postlude.failures import FailureRecord
     from postlude.queues._queue import Run
 
 _huey: Any = import_module("huey")
@@ -64,7 +63,7 @@ def __getattr__(name: str) -> Any:
     return queue.huey
 
 
-class HueyQueue:
+class HueyQueue(Unlisted):
     """Jobs for Huey's consumer, at most once. Any thread."""
 
     name = "huey"
@@ -177,21 +176,7 @@ class HueyQueue:
         consumer.stop(graceful=True)
         huey.notify_interrupted_tasks()
 
-    # -- what people see ----------------------------------------------------
-
-    def failed(self) -> Iterable[FailureRecord]:
-        """Give nothing: Huey has no list of failed jobs; the failure store has it."""
-        return ()
-
-    def retry(self, ids: Sequence[str], /) -> int:
-        """Put nothing back, as there is no list."""
-        del ids
-        return 0
-
-    def forget(self, ids: Sequence[str], /) -> int:
-        """Take nothing out, as there is no list."""
-        del ids
-        return 0
+    # -- the end ------------------------------------------------------------
 
     def close(self) -> None:
         """Close what is open; the next use opens it again."""

@@ -18,7 +18,7 @@ import asyncio
 import logging
 import os
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from importlib import import_module
@@ -32,13 +32,12 @@ from postlude.exceptions import ArgumentError, QueueError
 from postlude.queues import _running
 from postlude.queues._address import Address
 from postlude.queues._job import Job
-from postlude.queues._queue import Capabilities
+from postlude.queues._queue import Capabilities, Unlisted
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
     from threading import Event
 
-    from postlude.failures import FailureRecord
     from postlude.queues._queue import Run
 
 _pika: Any = import_module("aio_pika")
@@ -63,7 +62,7 @@ def open_queue(address: str) -> TaskIQQueue:
     return TaskIQQueue(read.url, name)
 
 
-class TaskIQQueue:
+class TaskIQQueue(Unlisted):
     """Jobs for TaskIQ's receiver. Any thread."""
 
     name = "taskiq"
@@ -185,21 +184,7 @@ class TaskIQQueue:
             os._exit(0)
         await broker.shutdown()
 
-    # -- what people see ----------------------------------------------------
-
-    def failed(self) -> Iterable[FailureRecord]:
-        """Give nothing: TaskIQ has no list of failed jobs; the failure store has it."""
-        return ()
-
-    def retry(self, ids: Sequence[str], /) -> int:
-        """Put nothing back, as there is no list."""
-        del ids
-        return 0
-
-    def forget(self, ids: Sequence[str], /) -> int:
-        """Take nothing out, as there is no list."""
-        del ids
-        return 0
+    # -- the end ------------------------------------------------------------
 
     def close(self) -> None:
         """Close the connection of this process, and end its loop."""
