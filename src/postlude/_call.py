@@ -331,9 +331,8 @@ class DeferredCall:
         sealed = state == "handed_over" or (handle is not None and handle.sealed)
         if sealed and option not in _UNWRITTEN:
             raise QueueOptionError(SEALED.format(option=option, name=self.name))
-        if (
-            state == "failed"
-        ):  # at once, for want of a unit: the queue can go on with it
+        if state == "failed":
+            # At once, for want of a unit; the queue can go on with it.
             return not sealed and option != "cancel"
         return state == "pending"
 
