@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import sys
 from collections import deque
 from collections.abc import Callable
+from contextvars import Context
 from time import monotonic
-from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
-from postlude import _call, _names, _process, _reporting, _runner, _scope, _threads
+from postlude import _acall, _process, _reporting, _runner, _scope, _threads
 from postlude._scope import DeferScope, held
 from postlude._settings import in_force
-from postlude._waiting import Keepers, resolve
+from postlude._waiting import Keepers
 from postlude.exceptions import DRAIN_ON_LOOP
 from postlude.instrumentation import _instruments
-from postlude.transactions._around import check_committed
 
 if TYPE_CHECKING:
     from postlude._call import DeferredCall
-    from postlude._types import Handle, Runner, Ticket
+    from postlude._types import Runner
 
 # Measured: after the last `send`, uvloop needs one turn of the loop before the bytes
 # are written, daphne two; 1 ms is enough on every server, and lets the units that end
@@ -32,6 +30,8 @@ _UNSURE_PAUSE = 0.01
 calls that began 1 ms later were early by up to 0.4 ms, one in 200."""
 _EARLY = 0.001
 """Seconds that a timer may be early by the other clock."""
+_SLICE = 0.001
+"""Seconds of calls that do not wait, after which the loop gets its turn."""
 _CANCEL_GRACE = 1.0
 """Seconds that a cancelled call has for its cleanup before the next one runs."""
 
@@ -50,7 +50,11 @@ class LoopRunner:
         self._timer: asyncio.TimerHandle | None = None
         self._looks = False
         self._tasks: dict[DeferredCall, asyncio.Task[None]] = {}
-        self._backlog: deque[tuple[DeferScope, DeferredCall | None, Any]] = deque()
+        """The calls that wait for something, each in a task of its own."""
+        self._ready: deque[tuple[DeferScope, DeferredCall | None, Any]] = deque()
+        """What may begin: a unit, a call, or the rest of one that gave an awaitable."""
+        self._driver: asyncio.Task[None] | None = None
+        """Begins what is ready."""
         self._keepers = Keepers(loop)
         _process.register(self)
 
@@ -114,8 +118,7 @@ class LoopRunner:
 
     def _flush(self) -> None:
         batch, self._batch, self._timer = self._batch, [], None
-        limits = in_force()
-        self._light = limits.max_pending // _process.LIGHT
+        self._light = in_force().max_pending // _process.LIGHT
         threads = _threads.threads()
         threads.see()
         sync: list[DeferScope] = []
@@ -124,10 +127,9 @@ class LoopRunner:
             if calls and not calls[0].is_async:
                 scope.on_loop = False
                 sync.append(scope)
-            elif self._backlog or len(self._tasks) >= limits.concurrency:
-                self._backlog.append((scope, None, None))
             else:
-                self._begin(scope)
+                self._ready.append((scope, None, None))
+        self._begin()
         if sync:
             threads.submit_all(sync)
             if not self._looks:
@@ -145,18 +147,8 @@ class LoopRunner:
         if scope.starts_in_thread():
             scope.on_loop = False
             _threads.threads().submit(scope)
-        elif self._backlog or len(self._tasks) >= in_force().concurrency:
-            self._backlog.append((scope, None, None))
         else:
-            self._begin(scope)
-
-    def _begin(self, scope: DeferScope) -> None:
-        """Begin a unit's next call, an async one; or put the unit down."""
-        batch = scope.take()
-        if isinstance(batch, list):
-            _threads.spread(scope, batch)
-        elif batch is not None:
-            self._start(scope, batch, None)
+            self._line_up(scope, None, None)
 
     # -- calls --------------------------------------------------------------
 
@@ -165,137 +157,111 @@ class LoopRunner:
     ) -> None:
         """Begin an async call, or await what a sync one returned. Any thread."""
         scope.on_loop = True
-        if not self._soon(self._start_or_wait, scope, call, awaitable):
+        if not self._soon(self._line_up, scope, call, awaitable):
             self._leave_to_fallback(scope).start(scope, call, awaitable)
 
-    def _start_or_wait(
-        self, scope: DeferScope, call: DeferredCall, awaitable: Any
+    def _line_up(
+        self, scope: DeferScope, call: DeferredCall | None, awaitable: Any
     ) -> None:
-        if len(self._tasks) >= in_force().concurrency:
-            self._backlog.append((scope, call, awaitable))
-        else:
-            self._start(scope, call, awaitable)
+        self._ready.append((scope, call, awaitable))
+        self._begin()
 
-    def _start(self, scope: DeferScope, call: DeferredCall, awaitable: Any) -> None:
-        if awaitable is None:
-            call.started = monotonic()
-            _runner.running[call] = scope
-            if _threads.unwatched():
-                _threads.threads().see()
-        task = asyncio.Task(
-            self._run(scope, call, awaitable),
+    def _begin(self) -> None:
+        """Have a task begin what is ready, if none will and not too much waits (D6)."""
+        if (
+            not self._ready
+            or self._driver is not None
+            or len(self._tasks) >= in_force().concurrency
+        ):
+            return
+        if _threads.unwatched():
+            _threads.threads().see()
+        self._driver = asyncio.Task(
+            self._drive(),
             loop=self.loop,
             name="postlude",  # a number would cost more
-            context=call._context,
+            context=Context(),
         )
-        self._tasks[call] = task
-        if self.lifespans and (call._plain or call._timeout is None):
-            return
+        self._driver.add_done_callback(self._driven)
         if not self.lifespans:
             # Nobody says when this loop ends. `asyncio.run` then cancels all tasks that
             # it knows of; the keeper is among them and waits, the calls must not be.
             # Meant for other kinds of tasks (asyncio.tasks.__all__); 3.11 to 3.13.
-            asyncio.tasks._unregister_task(task)
-        if call._timeout is not None:
-            self.loop.call_later(call._timeout, self._expire, scope, call)
-        if call._timeout is not None or not self.lifespans:
-            # A task that is cancelled before its first step never runs `_run`.
-            task.add_done_callback(lambda _task: self._stopped(scope, call))
+            asyncio.tasks._unregister_task(self._driver)
 
-    async def _run(self, scope: DeferScope, call: DeferredCall, awaitable: Any) -> None:
-        """Await one call; whatever it raises ends here (D2).
+    def _driven(self, task: asyncio.Task[None]) -> None:
+        """See that a task has ended; a cancelled one may not have begun."""
+        if self._driver is task:
+            self._driver = None
+            self._begin()
 
-        As a task's result, `SystemExit` would end the loop, and the server with it.
+    async def _drive(self) -> None:
+        """Begin what is ready, one call after another, until one of them waits.
+
+        A task of its own costs an async call twice as much as all else does, and many
+        calls never wait for anything. The first that does has this task to itself from
+        then on, and for the others there is a new one.
         """
-        error: BaseException | None = None
-        handle = call._handle
-        if (
-            handle is not None
-            and handle.asks
-            and awaitable is None
-            and not await _begun(call, handle)
-        ):
-            self._done(scope, call, None)
-            return
-        try:
-            if call.exception is not None:  # its condition raised
-                raise call.exception
-            if (
-                scope._around
-                or _instruments.instruments
-                or (awaitable is not None and call._observers is not None)
-            ):
-                await _runner.aobserved(scope._around, call, awaitable)
-            else:
-                _call.here.set(call)
-                result: Any = awaitable
-                if result is None:
-                    result = call.fn(*call.args, **call.kwargs)
-                if type(result) is CoroutineType or (
-                    result is not None and _names.is_awaitable(result)
-                ):
-                    await result
-                call._context = _runner.OVER
-            if scope._gates is not None:
-                check_committed(scope, call)
-        except BaseException as exc:  # noqa: BLE001 - D2
-            error = exc
-            call._context = _runner.OVER
-        if (
-            handle is not None
-            and (handle.asks or error is not None)
-            and _runner.running.pop(call, None) is not None
-        ):
-            await _end(scope, call, handle, error)
-        self._done(scope, call, error)
-        del scope, call, error  # as in _runner.execute()
+        task: Any = self._driver
+        ready = self._ready
+        began = now = monotonic()
+        while ready:
+            scope, call, awaitable = ready.popleft()
+            while call is not None or (call := self._take(scope)) is not None:
+                if awaitable is None:
+                    call.started = now = monotonic()
+                    _runner.running[call] = scope
+                step = _acall.run(scope, call, awaitable)
+                enter = call._context.run
+                try:
+                    waits_for = enter(step.send, None)
+                except StopIteration:
+                    pass
+                else:
+                    self._keep(task, scope, call)
+                    await _acall.rest(enter, step, waits_for)
+                    if self._tasks.pop(call, None) is not None:  # else deserted
+                        self._next(scope)
+                    return
+                call = awaitable = None
+                if not scope.settled():
+                    break
+                # What the call said to "its" task (3.11 to 3.13) is not for the next.
+                if now - began > _SLICE or task._must_cancel:
+                    ready.appendleft((scope, None, None))
+                    return
 
-    def _done(
-        self, scope: DeferScope, call: DeferredCall, error: BaseException | None
+    def _take(self, scope: DeferScope) -> DeferredCall | None:
+        """Give the unit's next call if it is an async one; others start elsewhere."""
+        batch = scope.take()
+        if batch is None or (not isinstance(batch, list) and batch.is_async):
+            return batch
+        scope.on_loop = False
+        _threads.spread(scope, batch)
+        return None
+
+    def _keep(
+        self, task: asyncio.Task[None], scope: DeferScope, call: DeferredCall
     ) -> None:
-        if self._tasks.pop(call, None) is None:
-            return  # done before, or given up: somebody else holds the unit
-        if error is None and _runner.running.pop(call, None) is not None:
-            call.state = "done"
-            if _instruments.instruments:
-                _instruments.tell(scope, call)
-        elif call.state == "running":
-            _runner.conclude(call, error)
-        if self._backlog:
-            self._work_off()
-        if not scope.settled():
-            return
-        if scope._calls or not scope.put_down():
-            self._step(scope)
-
-    def _stopped(self, scope: DeferScope, call: DeferredCall) -> None:
-        """See to a call whose task has ended, if it never got to its first step."""
-        if call in self._tasks:
-            self._done(scope, call, asyncio.CancelledError())
+        """Leave a task to the call that waits in it."""
+        self._tasks[call] = task
+        if call._timeout is not None:
+            self.loop.call_later(_left(call), self._expire, scope, call)
+        self._driver = None
+        self._begin()
 
     def _next(self, scope: DeferScope) -> None:
+        """Go on after a call that waited."""
         if scope.settled():
             self._step(scope)
-
-    def _work_off(self) -> None:
-        """Begin what waited for other async calls to end (D6)."""
-        backlog, self._backlog = self._backlog, deque()
-        while backlog and len(self._tasks) < in_force().concurrency:
-            waiting, call, awaitable = backlog.popleft()
-            if call is None:
-                self._step(waiting)
-            else:
-                self._start(waiting, call, awaitable)
-        backlog.extend(self._backlog)
-        self._backlog = backlog
+        self._begin()
 
     def _expire(self, scope: DeferScope, call: DeferredCall) -> None:
         """Cancel an async call at its time-out (D5)."""
         task = self._tasks.get(call)
         if task is None:
             return
-        began = monotonic() if call.started is None else call.started
-        left = began + (call._timeout or 0.0) - monotonic()
+        left = _left(call)
         if left > _EARLY:  # it waited for the queue first, or still does
             self.loop.call_later(left, self._expire, scope, call)
             return
@@ -308,7 +274,6 @@ class LoopRunner:
         """Go on without a call that does not heed its cancellation."""
         if self._tasks.pop(call, None) is not None:
             _reporting.deaf(call, _CANCEL_GRACE)
-            self._work_off()
             self._next(scope)
 
     # -- the loop's end -----------------------------------------------------
@@ -340,18 +305,21 @@ class LoopRunner:
     def _move(self, scope: DeferScope) -> None:
         """Move a unit of a closed loop; a thread that holds it goes on by itself."""
         free = scope.on_loop
-        unbegun: list[DeferredCall] = []
-        for call in [c for c in self._tasks if _runner.running.get(c) is scope]:
-            if _is_unbegun(self._tasks.pop(call)):
-                unbegun.append(call)
+        fallback = self._leave_to_fallback(scope)
+        began = [c for c in self._tasks if _runner.running.get(c) is scope]
+        for item in [item for item in self._ready if item[0] is scope]:
+            self._ready.remove(item)
+            _, call, awaitable = item
+            if call is not None and awaitable is None:
                 free = False
-            elif _runner.give_up(call, "lost") is not None:
+                fallback.start(scope, call)
+            elif call is not None:
+                began.append(call)
+        for call in began:
+            self._tasks.pop(call, None)
+            if _runner.give_up(call, "lost") is not None:
                 _reporting.lost(scope, call, "its event loop was closed")
                 free = scope.settled()
-        fallback = self._leave_to_fallback(scope)
-        for call in unbegun:
-            if _runner.running.pop(call, None) is not None:
-                fallback.start(scope, call)
         if free:
             fallback.resume(scope)
 
@@ -408,17 +376,14 @@ class LoopRunner:
         self._batch.clear()
         self._looks = False
         self._tasks.clear()
-        self._backlog.clear()
+        self._ready.clear()
+        self._driver = None
 
 
-def _is_unbegun(task: asyncio.Task[None]) -> bool:
-    """Tell whether a task was made for a call of which nothing has run yet."""
-    run: Any = task.get_coro()
-    if inspect.getcoroutinestate(run) != inspect.CORO_CREATED:
-        return False
-    unbegun = inspect.getcoroutinelocals(run)["awaitable"] is None
-    run.close()  # it will not be awaited, and that is no mistake
-    return unbegun
+def _left(call: DeferredCall) -> float:
+    """Give the seconds that are left of a call's time, if it has begun."""
+    began = monotonic() if call.started is None else call.started
+    return began + (call._timeout or 0.0) - monotonic()
 
 
 def _refuse_to_block(loop: asyncio.AbstractEventLoop) -> None:
@@ -428,48 +393,6 @@ def _refuse_to_block(loop: asyncio.AbstractEventLoop) -> None:
         return
     if here:
         raise RuntimeError(DRAIN_ON_LOOP)
-
-
-async def _begun(call: DeferredCall, handle: Handle) -> bool:
-    """Ask the queue that stands behind a call whether it runs here."""
-    ticket = handle.beginning(call)
-    if ticket is not None:
-        call.started = None  # the time that it may take begins afterwards
-        await answer(ticket)
-        call.started = monotonic()
-    return handle.begun(call, ticket)
-
-
-async def _end(
-    scope: DeferScope, call: DeferredCall, handle: Handle, error: BaseException | None
-) -> None:
-    """Tell the queue that stands behind a call how it ended."""
-    ticket = handle.ending(scope, call, error)
-    if ticket is not None and error is not None:
-        await answer(ticket)
-        handle.ended(scope, call, error, ticket)
-
-
-async def answer(ticket: Ticket) -> None:
-    """Wait for a ticket's answer. A cancellation is raised when it has come."""
-    loop = asyncio.get_running_loop()
-    came = loop.create_future()
-
-    def tell() -> None:
-        try:
-            loop.call_soon_threadsafe(resolve, came)
-        except RuntimeError:  # the loop is closed, and with it whoever waited
-            pass
-
-    ticket.on_end(tell)
-    cancelled: asyncio.CancelledError | None = None
-    while not came.done():
-        try:
-            await asyncio.shield(came)
-        except asyncio.CancelledError as exc:
-            cancelled = exc
-    if cancelled is not None:
-        raise cancelled
 
 
 _by_loop: dict[asyncio.AbstractEventLoop, LoopRunner] = {}

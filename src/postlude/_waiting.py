@@ -1,4 +1,4 @@
-"""Waits on an event loop until units are put down: requests' tasks, and keepers."""
+"""Waits on an event loop: for tickets, and until units are put down."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from postlude._settings import in_force
 
 if TYPE_CHECKING:
     from postlude._scope import DeferScope
+    from postlude._types import Ticket
 
 _COMMIT_GRACE = 1.0
 """Seconds that a transaction has to end after its loop has begun to."""
@@ -51,6 +52,28 @@ async def wait(scope: DeferScope) -> None:
 
     scope.on_finish(tell)
     await done
+
+
+async def answer(ticket: Ticket) -> None:
+    """Wait for a ticket's answer. A cancellation is raised when it has come."""
+    loop = asyncio.get_running_loop()
+    came = loop.create_future()
+
+    def tell() -> None:
+        try:
+            loop.call_soon_threadsafe(resolve, came)
+        except RuntimeError:  # the loop is closed, and with it whoever waited
+            pass
+
+    ticket.on_end(tell)
+    cancelled: asyncio.CancelledError | None = None
+    while not came.done():
+        try:
+            await asyncio.shield(came)
+        except asyncio.CancelledError as exc:
+            cancelled = exc
+    if cancelled is not None:
+        raise cancelled
 
 
 def resolve(future: asyncio.Future[None]) -> None:

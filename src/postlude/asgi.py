@@ -7,14 +7,14 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from postlude import _call, _process, _reporting, _scope, _settings
-from postlude._arunner import LoopRunner, answer, runner_for
+from postlude._arunner import LoopRunner, runner_for
 from postlude._lifespan import Lifespan
 from postlude._log import logger
 from postlude._outcome import FIRST_FAILING_STATUS, Outcome
 from postlude._scope import KEY, DeferScope, current, held, reset
 from postlude._session import SealedSession, inside
 from postlude._settings import in_development, in_force
-from postlude._waiting import stay, wait
+from postlude._waiting import answer, stay, wait
 from postlude.instrumentation import _instruments
 
 if TYPE_CHECKING:

@@ -16,10 +16,11 @@ from django.conf import settings as django_settings
 from django.core import mail
 
 from postlude import _call, _process, _reporting, _settings, wsgi
-from postlude._arunner import LoopRunner, answer, runner_for
+from postlude._arunner import LoopRunner, runner_for
 from postlude._background import background, running_loop
 from postlude._outcome import Outcome
 from postlude._scope import KEY, DeferScope, current, reset
+from postlude._waiting import answer
 from postlude.integrations.django._surroundings import Connections, run_for_client
 from postlude.transactions import django as transactions
 
