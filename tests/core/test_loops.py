@@ -7,7 +7,15 @@ from contextvars import copy_context
 import pytest
 from stage import ASGIServer, Boom, Gate, answering, settle
 
-from postlude import DeferScope, NoScopeWarning, defer, drain, failure_store
+from postlude import (
+    DeferScope,
+    NoScopeWarning,
+    configure,
+    defer,
+    defer_all,
+    drain,
+    failure_store,
+)
 from postlude._arunner import runner_for
 from postlude.asgi import PostludeMiddleware
 
@@ -159,6 +167,64 @@ def test_a_call_cut_off_by_its_loop_is_lost_with_a_record(loop):
     drain(20)
     assert seen == ["next"]
     assert [(r.name, r.state) for r in failure_store().list()] == [("cut off", "lost")]
+
+
+def test_a_member_of_a_group_that_its_loop_never_began_runs_elsewhere(loop):
+    """A loop closed at the bound loses the call that waited, not one behind it (D8)."""
+    seen = []
+    begun = asyncio.Event()
+
+    async def endless():
+        begun.set()
+        await asyncio.Event().wait()
+
+    async def last():
+        seen.append("last")
+
+    async def main():
+        runner_for(loop).lifespans += 1
+        await ASGIServer(answering(lambda: defer_all(endless, last))).begin()
+        await begun.wait()
+
+    configure(concurrency=1)
+    loop.run_until_complete(main())
+    loop.close()
+    drain(20)
+    assert seen == ["last"]
+    (lost,) = failure_store().list()
+    assert "endless" in lost.name
+    assert lost.state == "lost"
+
+
+def test_what_a_sync_call_returned_is_lost_with_the_loop_it_was_for(loop):
+    """An awaitable that a closed loop did not come to is lost by name (D8, D7)."""
+    begun = asyncio.Event()
+    runner = runner_for(loop)
+
+    async def endless():
+        begun.set()
+        await asyncio.Event().wait()
+
+    never = loop.create_future()
+
+    def returning():
+        return never
+
+    async def main():
+        runner.lifespans += 1
+        await ASGIServer(answering(lambda: defer(endless))).begin()
+        await begun.wait()
+        await ASGIServer(answering(lambda: defer(returning))).begin()
+        while not runner._ready:  # noqa: ASYNC110 - nothing tells of it
+            await asyncio.sleep(0.001)
+
+    configure(concurrency=1)
+    loop.run_until_complete(main())
+    loop.close()
+    drain(20)
+    lost = failure_store().list()
+    assert sorted(r.name.rpartition(".")[2] for r in lost) == ["endless", "returning"]
+    assert {record.state for record in lost} == {"lost"}
 
 
 def test_a_thread_goes_on_when_its_unit_has_lost_the_loop(loop, form):
