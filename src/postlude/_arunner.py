@@ -345,15 +345,24 @@ class LoopRunner:
             await asyncio.sleep(0.005)  # nothing wakes us for a second signal
         if left:  # it waits for the queue, and the loop need not
             why = "the shutdown's grace was over"
-            await self.loop.run_in_executor(None, _process.lose, left, why)
+            await self._aside(_process.lose, left, why)
         for task in list(self._tasks.values()):
             task.cancel()
         # After this, some servers end without any other hook.
         for close in _process.closers:
             until = max(deadline, monotonic() + 1.0)
-            await self.loop.run_in_executor(None, close, until)
+            await self._aside(close, until)
         if _reporting.writes():
-            await self.loop.run_in_executor(None, _reporting.flush)
+            await self._aside(_reporting.flush)
+
+    async def _aside(self, block: Callable[..., object], *args: Any) -> None:
+        """Do what blocks in a thread; at interpreter shutdown none may start."""
+        try:
+            done = self.loop.run_in_executor(None, block, *args)
+        except RuntimeError:
+            block(*args)
+        else:
+            await done
 
     def drain(self, deadline: float) -> None:
         """Wait, blocking, until no call of this loop is left; at interpreter exit."""

@@ -94,9 +94,15 @@ class BackgroundRunner:
         else:
             self._threadless.turn(seconds)
 
+    def wait(self, event: threading.Event) -> None:
+        """Block until *event* is set by what runs here."""
+        while self._threadless is not None and not event.is_set():
+            self._threadless.turn(0.001)
+        event.wait()
+
     def forked(self) -> None:
         """Forget the parent's units, loop and lock in a forked child."""
-        self._loop_runner = None
+        self._loop_runner = self._threadless = None
         self._lock = threading.Lock()
 
 
@@ -133,7 +139,7 @@ class Blocks:
             errors.append(_secure(scope))
             over.set()
 
-        _threads.start_thread(secure, "postlude-secure")
+        _threads.do_in_thread(secure, "postlude-secure")
         while not over.is_set():
             await _moment()
         await self._arun(scope)
@@ -249,8 +255,8 @@ def _run_elsewhere(
                 background.start(scope, call, awaitable)
             else:
                 # Not from the pool: blocks inside its calls could use it up and wait.
-                _threads.start_thread(_Alone(scope, call), "postlude-block")
-        wake.wait()
+                _threads.do_in_thread(_Alone(scope, call), "postlude-block")
+        background.wait(wake)
     except BaseException:  # Ctrl-C: the unit goes on without this thread
         with scope._lock:
             scope.wake = None

@@ -69,27 +69,29 @@ def begin_to_end() -> None:
         end()
 
 
+over = False
+"""Whether the process has come to its very end: no thread will run a call any more."""
 _hooked = False
 
 
 def _hook_exit() -> None:
-    global _hooked
+    global _hooked, over
     with _process_lock:
         if _hooked:
             return
         _hooked = True
-    # Registered last and so run first: pools that calls use must still take work.
-    import concurrent.futures.thread  # pyright: ignore[reportUnusedImport]  # noqa: F401, PLC0415 - for its own registration
-
     # Both: granian's workers (before 3.13) skip atexit, others skip this one. No public
     # name exists for "before non-daemonic threads are joined"; checked on 3.11 to 3.13.
     register_early: Callable[..., object] | None
     register_early = getattr(threading, "_register_atexit", None)
     if register_early is not None:
         try:
+            # Registered last and so run first: pools that calls use must still work.
+            import concurrent.futures.thread  # pyright: ignore[reportUnusedImport]  # noqa: F401, PLC0415 - for its own registration
+
             register_early(_drain_early)
-        except RuntimeError:  # the interpreter is shutting down already
-            pass
+        except RuntimeError:  # the interpreter is shutting down already, hooks or not
+            over = True
     atexit.register(_end)
 
 
@@ -239,10 +241,6 @@ def units(runner: Runner) -> list[DeferScope]:
 def _with_waiting() -> list[DeferScope]:
     scopes = [call._scope for call in list(waiting)]
     return [scope for scope in scopes if scope is not None]
-
-
-over = False
-"""Whether the process has come to its very end: no thread will run a call any more."""
 
 
 def _drain_early() -> None:

@@ -149,22 +149,30 @@ class Threads:
 
     def _wake(self) -> None:
         with self._lock:
-            if self._waking:
-                return
+            # Stuck threads are replaced, but by no more than there are threads.
+            most = in_force().threads
+            most += min(self._stuck, most)
+            if self._waking or not (self._idle or self._size < most):
+                return  # one is on its way, or all are busy and will look by themselves
+            self._waking = True
             if self._idle:
                 self._idle -= 1
-            # Stuck threads are replaced, but by no more than there are threads.
-            elif self._size < (limit := in_force().threads) + min(self._stuck, limit):
-                self._size += 1
-                try:
-                    start_thread(self._work, f"postlude-{self._size}")
-                except RuntimeError:  # at interpreter shutdown; drain() helps out
-                    self._size -= 1
-                    return
             else:
-                return  # all are busy, and look again when they are done
-            self._waking = True
-        self._bell.ring()
+                self._waking = self._grow()
+        if self._waking:
+            self._bell.ring()
+        else:
+            self.help()
+
+    def _grow(self) -> bool:
+        """Start one more thread; False at interpreter shutdown."""
+        self._size += 1
+        try:
+            start_thread(self._work, f"postlude-{self._size}")
+        except RuntimeError:
+            self._size -= 1
+            return False
+        return True
 
     def _work(self) -> None:
         self._members.add(get_ident())
@@ -229,7 +237,10 @@ class Threads:
             with self._lock:
                 if self._watch is not None:
                     return
-                self._watch = start_thread(self._watching, "postlude-watch")
+                try:
+                    self._watch = start_thread(self._watching, "postlude-watch")
+                except RuntimeError:  # at interpreter shutdown, which has a grace
+                    return
         self._watched.set()
 
     def _watching(self) -> None:
@@ -341,6 +352,14 @@ def start_thread(target: Callable[[], object], name: str) -> threading.Thread:
     # Free-threaded builds let a thread inherit its starter's context variables.
     Context().run(thread.start)
     return thread
+
+
+def do_in_thread(work: Callable[[], object], name: str) -> None:
+    """Have a thread of its own do *work*, or do it if none may start any more."""
+    try:
+        start_thread(work, name)
+    except RuntimeError:
+        work()
 
 
 def _look_at_waiting() -> None:

@@ -326,6 +326,49 @@ def test_calls_that_are_deferred_while_the_program_ends_run(script):
     assert (done.returncode, done.stderr) == (0, "")
 
 
+FIRST_USES = {
+    "block": """
+        with DeferScope():
+            defer(say, "sync").timeout(20)
+            defer_all(lambda: say("group"), lambda: None)
+            defer(asay, "async").timeout(20)
+        """,
+    "async block": """
+        async def block():
+            async with DeferScope():
+                defer(say, "sync").timeout(20)
+                defer_all(lambda: say("group"), lambda: None)
+                defer(asay, "async").timeout(20)
+        asyncio.run(block())
+        """,
+    "late": """
+        def late():
+            defer(say, "sync")
+            defer_all(lambda: say("group"), lambda: None)
+            defer(asay, "async")
+        in_background(late)
+        """,
+}
+
+
+@pytest.mark.parametrize("use", FIRST_USES)
+def test_nothing_needs_a_thread_that_the_end_does_not_give(script, use):
+    """From Python 3.12 on no thread starts in an exit handler; calls do (D7)."""
+    done = script.run(
+        PROGRAM
+        + f"""
+    import atexit
+    from postlude import defer_all
+
+    @atexit.register
+    def last():
+        {FIRST_USES[use].strip()}
+    """
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == ["sync", "group", "async"]
+
+
 def test_a_program_that_fails_drains_all_the_same(script):
     """An unhandled exception of the program loses no call (D7)."""
     done = script.run(
@@ -397,8 +440,10 @@ def test_a_second_interrupt_ends_the_program_at_once(script):
     assert "ERROR deferred call stuck was lost" in done.stderr
 
 
-def test_a_stopped_loop_is_drained_at_exit(script):
+@pytest.mark.parametrize("store", [False, True], ids=["memory", "file"])
+def test_a_stopped_loop_is_drained_at_exit(script, store, tmp_path):
     """A server that stops its loop without a lifespan loses no call (D7)."""
+    environment = {"POSTLUDE_FAILURES": f"sqlite:///{tmp_path}/failures.db"}
     done = script.run(
         PROGRAM
         + """
@@ -425,7 +470,8 @@ def test_a_stopped_loop_is_drained_at_exit(script):
     task = loop.create_task(PostludeMiddleware(app)(request, receive, send))
     loop.run_forever()
     say("stopped")
-    """
+    """,
+        **(environment if store else {}),
     )
     assert done.stdout.splitlines() == ["stopped", "async", "sync"]
     assert (done.returncode, done.stderr) == (0, "")

@@ -109,8 +109,15 @@ class TaskIQQueue(Unlisted):
         with self._lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
-                self._thread = start_thread(self._loop.run_forever, "postlude-taskiq")
-            asyncio.run_coroutine_threadsafe(work, self._loop).result()
+                try:
+                    run = self._loop.run_forever
+                    self._thread = start_thread(run, "postlude-taskiq")
+                except RuntimeError:  # at interpreter shutdown, from Python 3.12 on
+                    self._thread = None
+            if self._thread is None:
+                self._loop.run_until_complete(work)
+            else:
+                asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
     async def _send(self, texts: Sequence[tuple[str, float]]) -> None:
         """Publish; once more on a new connection if the one there was has died."""
@@ -189,12 +196,13 @@ class TaskIQQueue(Unlisted):
     def close(self) -> None:
         """Close the connection of this process, and end its loop."""
         loop, thread = self._loop, self._thread
-        if loop is None or thread is None or self._pid != os.getpid():
+        if loop is None or self._pid != os.getpid():
             return
         self._wait(self._disconnect())
         self._loop = self._thread = None
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
+        if thread is not None:
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join()
         loop.close()
 
     def forked(self) -> None:
