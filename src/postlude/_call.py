@@ -279,15 +279,17 @@ class DeferredCall:
             ValueError: *retries* or *backoff* is none.
             CallStartedError: the call has started.
         """
+        if carrier is None or not carrier.retry_as_before(self, retries, backoff):
+            self._retry(retries, backoff)
+        return self
+
+    def _retry(self, retries: int, backoff: float | Sequence[float]) -> None:
+        # Apart from retry(): what the lambda sees would cost it a cell each, each time.
         if type(retries) is not int or retries < 0:
             raise ValueError(BAD_RETRIES.format(retries=retries))
-        if type(backoff) is float and 0.0 <= backoff < _FOREVER:  # mostly
-            pauses: float | tuple[float, ...] = backoff
-        else:
-            pauses = _pauses(backoff)
+        pauses = _pauses(backoff)
         if self._open("retry"):
-            self._backed("retry", lambda queue: queue.retry(self, retries, pauses))
-        return self
+            self._backed("retry", lambda q: q.retry(self, retries, pauses, backoff))
 
     def durable(self) -> DeferredCall:
         """Have the call survive this process: it runs at least once (F2).

@@ -16,8 +16,8 @@ TAG = "$"
 DEPTH = 50
 _FEW = 16
 _SHORT = 1_000
-"""Arguments and characters of each, that are well within what is carried."""
-_LONG = 1 << 1_000
+_BITS = 1_000
+"""Arguments, and characters or bits of each, that are well within what is carried."""
 _TEXT = frozenset((str,))
 _ZONES: tuple[dt.tzinfo | None, ...] = (None, dt.UTC)
 
@@ -36,7 +36,7 @@ def _always(_value: object) -> bool:
 
 
 def _is_number(value: int) -> bool:
-    return -_LONG < value < _LONG
+    return value.bit_length() <= _BITS
 
 
 lasting: dict[type[Any], Callable[[Any], bool]] = {
@@ -59,18 +59,18 @@ def lasts(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     A no may be wrong, and costs only that they are encoded now. Mostly it is a yes, and
     the text would never be read.
     """
-    if len(args) + len(kwargs) > _FEW:
+    values = (*args, *kwargs.values()) if kwargs else args
+    if len(values) > _FEW:
         return False
-    for value in (*args, *kwargs.values()) if kwargs else args:
+    for value in values:
         kind = type(value)
         if kind is int:
-            good = -_LONG < value < _LONG
+            if value.bit_length() > _BITS:
+                return False
         elif kind is str:
-            good = len(value) <= _SHORT and value.isascii()
-        else:
-            check = lasting.get(kind)
-            good = check is not None and check(value)
-        if not good:
+            if len(value) > _SHORT or not value.isascii():
+                return False
+        elif (check := lasting.get(kind)) is None or not check(value):
             return False
     return True
 

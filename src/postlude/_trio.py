@@ -59,7 +59,9 @@ class _Exchange(DeferScope):
                 headers = [*message.get("headers", ()), timing]
                 message = {**message, "headers": headers}
             if _call.carrier is not None:
-                return self._send_head(message, _call.carrier)
+                self._secured = True  # first, as in asgi
+                if self._durables:
+                    return self._send_head(message, _call.carrier)
         return self._send(message)
 
     async def _send_head(self, message: Message, carrier: Carrier) -> None:

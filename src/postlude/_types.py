@@ -142,8 +142,19 @@ class Handle(Protocol):
 class Carrier(Protocol):
     """Hands calls to the job engine of the setting `queue`."""
 
+    def retry_as_before(
+        self, call: DeferredCall, retries: object, backoff: object, /
+    ) -> bool:
+        """Stand behind a call as behind one before; False: somebody must look at it."""
+        ...
+
     def retry(
-        self, call: DeferredCall, retries: int, backoff: float | tuple[float, ...], /
+        self,
+        call: DeferredCall,
+        retries: int,
+        backoff: float | tuple[float, ...],
+        asked: object,
+        /,
     ) -> None:
         """Stand behind a call with further runs (F1)."""
         ...

@@ -197,7 +197,9 @@ class Exchange(DeferScope):
             if "trailers" in message:
                 self._trailers = bool(message["trailers"])
             if _call.carrier is not None:
-                return self._send_head(message, _call.carrier)
+                self._secured = True  # first: what comes from here on is late
+                if self._durables:
+                    return self._send_head(message, _call.carrier)
         elif kind == "http.response.body":
             if message.get("more_body"):
                 return self._send_part(message)

@@ -22,7 +22,7 @@ from postlude.instrumentation import _instruments
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from postlude._types import Around, Environ, StartResponse, WSGIApp
+    from postlude._types import Around, Carrier, Environ, StartResponse, WSGIApp
 
 __all__ = ["PostludeMiddleware"]
 
@@ -141,12 +141,18 @@ class Exchange(DeferScope):
             headers = [*headers, ("Server-Timing", self.timing())]
         self._headers = headers
         if _call.carrier is not None and not self._secured:
-            try:
-                _call.carrier.secure(self)
-            except BaseException:
-                self._status = None  # this head never leaves
-                raise
+            self._secured = True  # first: what comes from here on is late
+            if self._durables:
+                self._secure(_call.carrier)
         return self._start_response(status, headers, *exc_info)
+
+    def _secure(self, carrier: Carrier) -> None:
+        """Write what must survive this process before the head leaves (F2)."""
+        try:
+            carrier.secure(self)
+        except BaseException:
+            self._status = None  # this head never leaves
+            raise
 
     def measured(self, environ: Environ) -> bool:
         """Whether the app said how long its body is, or that it has none."""

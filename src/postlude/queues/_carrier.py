@@ -6,9 +6,10 @@ import threading
 from collections.abc import Callable
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, TypeVar, cast
+from types import FunctionType
+from typing import TYPE_CHECKING, TypeVar
 
-from postlude import _codec, _importable, _names, _reporting, _scope
+from postlude import _codec, _importable, _names, _reporting, _scope, _settings
 from postlude._quick_codec import lasts
 from postlude._settings import in_force
 from postlude._threads import start_thread
@@ -26,6 +27,7 @@ from postlude.queues._writer import Writer, on_loop
 if TYPE_CHECKING:
     from postlude._call import DeferredCall
     from postlude._scope import DeferScope
+    from postlude._settings import Settings
     from postlude.queues._queue import Queue
     from postlude.queues._ticket import Ticket
 
@@ -33,6 +35,9 @@ _R = TypeVar("_R", bound=Retrying)
 DURABLE_RETRIES = 3
 """What `.durable()` and `queue()` allow without `.retry()`: a process that dies while
 it runs a call uses up one, so with none a call could be taken over by nobody."""
+_MOST_KNOWN = 1_000
+_FIXED = frozenset((float, int, tuple))
+"""Types of a backoff that is the same as long as it is the same object."""
 
 
 class Carrier(Writer):
@@ -44,16 +49,49 @@ class Carrier(Writer):
         self._worker: threading.Thread | None = None
         self._stop = threading.Event()
         self._stop.set()
+        self._known: dict[int, tuple[FunctionType, object, Settings, Retrying]] = {}
+        """By the `id` of a function, which is kept here so that it stays its own: the
+        backoff that was asked for, the settings that it was under, and what stands
+        behind calls like that."""
 
     # -- at the call site ---------------------------------------------------
+
+    def retry_as_before(
+        self, call: DeferredCall, retries: object, backoff: object
+    ) -> bool:
+        """Stand behind *call* as behind one before it; False: somebody must look at it.
+
+        Of what was found good once, the very same is good again: the function, under
+        these settings, and the policy. The arguments are looked at each time (F3).
+        """
+        known = self._known.get(id(call.fn))
+        if known is None or call._handle is not None or call.state != "pending":
+            return False
+        _fn, asked, settings, handle = known
+        if (
+            retries is not handle.retries
+            or backoff is not asked
+            or settings is not _settings._loaded
+            or _scope.interceptor is not None
+        ):
+            return False
+        if not lasts(call.args, call.kwargs):
+            try:
+                payload = self.encoded(call)
+            except ArgumentError:  # whoever looks at it refuses it
+                return False
+            handle = self._retrying(payload, handle.retries, handle.backoff)
+        call._handle = handle
+        return True
 
     def retry(
         self,
         call: DeferredCall,
         retries: int,
         backoff: float | tuple[float, ...],
+        asked: object,
     ) -> None:
-        """Stand behind *call* with further runs.
+        """Stand behind *call* with further runs; *asked* is the backoff as it came.
 
         Raises:
             ArgumentError: it cannot be carried.
@@ -61,14 +99,22 @@ class Carrier(Writer):
         """
         if not self.queue.can.delays and backoff not in {0, ()}:
             raise self._unsupported("retry(backoff=...)", call, "make anything wait")
-        if call._handle is None:
-            handle = Retrying(self, self._noted(call))
+        handle = self._handle(call)
+        if handle is None:
+            settings = in_force()
+            handle = self._retrying(self._noted(call), retries, backoff)
             if _scope.interceptor is None:  # as in _stand_behind()
                 call._handle = handle
+            if type(call.fn) is FunctionType and type(asked) in _FIXED:
+                if len(self._known) >= _MOST_KNOWN:  # functions made at run time
+                    self._known.clear()
+                shared = self._retrying(None, retries, backoff)
+                self._known[id(call.fn)] = call.fn, asked, settings, shared
+        elif type(handle) is Retrying:  # it may stand behind others, too
+            handle = self._retrying(handle._payload, retries, backoff)
+            call._handle = handle
         else:
-            handle = cast("Retrying", call._handle)
-        handle.retries = retries
-        handle.backoff = backoff
+            handle.retries, handle.backoff = retries, backoff
         if handle.ticket is not None:
             handle.changed(call)
         if call.state == "failed":
@@ -114,6 +160,13 @@ class Carrier(Writer):
         handle = self._stand_behind(call, Remote)
         handle.retries = DURABLE_RETRIES
         handle.delay, handle.key = delay, key
+
+    def _retrying(
+        self, payload: str | None, retries: int, backoff: float | tuple[float, ...]
+    ) -> Retrying:
+        handle = Retrying(self, payload)
+        handle.retries, handle.backoff = retries, backoff
+        return handle
 
     def _go_on(self, call: DeferredCall, handle: Retrying) -> None:
         """Hand over a call that ran at once for want of a unit, and failed (A5).

@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 
 
 class Retrying:
-    """Behind `.retry()`: the first run is in process, its failure is handed over."""
+    """Behind `.retry()`: the first run is in process, its failure is handed over.
+
+    One without a payload may stand behind many calls: it keeps nothing of any of them.
+    """
 
     asks = False
     retries = 0
@@ -42,12 +45,12 @@ class Retrying:
     ticket: Ticket | None = None
     """What the engine was asked to write; its result is the engine's token."""
 
-    _pause = 0.0
-
     def __init__(self, carrier: Carrier, payload: str | None) -> None:
         self._carrier = carrier
         self._payload = payload
-        """The arguments; None as long as nobody needs them and they cannot change."""
+        """The arguments; None if they cannot change, and are read when needed."""
+        # On the object, where CPython finds it at once: each call asks for it twice.
+        self.asks = self.asks
 
     @property
     def token(self) -> str | None:
@@ -62,13 +65,11 @@ class Retrying:
     ) -> Job:
         """Give the call as a job, of which *attempt* runs are over."""
         scope = call._scope
-        if self._payload is None:
-            self._payload = self._carrier.encoded(call)
         return Job(
             id=call.id,
             name=call.name,
             function=_names.qualified(call.fn),
-            payload=self._payload,
+            payload=self._payload or self._carrier.encoded(call),
             site=call.site,
             unit={} if scope is None else scope.describe(),
             retries=self.retries,
@@ -134,9 +135,10 @@ class Retrying:
         if pause is None:
             self._fail(scope, call, exc)
             return None
-        self._pause = pause
         record = FailureRecord.of(call, scope.describe(), "failed")
-        return self.again(call, record, pause)
+        ticket = self.again(call, record, pause)
+        ticket.pause = pause
+        return ticket
 
     def ended(
         self, scope: DeferScope, call: DeferredCall, exc: BaseException, ticket: Ticket
@@ -152,16 +154,16 @@ class Retrying:
                 self._fail(scope, call, exc)
                 return
         _settle(scope, call, "handed_over")
-        self._say_again(call, exc)
+        self._say_again(call, exc, ticket.pause)
 
-    def _say_again(self, call: DeferredCall, exc: BaseException) -> None:
+    def _say_again(self, call: DeferredCall, exc: BaseException, pause: float) -> None:
         text = (
             "deferred call %s failed: %s: %s; run %d of %d begins on the queue, %.1f s "
             "from now (deferred at %s)"
         )
         what = type(exc).__qualname__, _reporting.text_of(exc)
         runs = call.attempt + 1, self.retries + 1
-        args = (call.name, *what, *runs, self._pause, call.site)
+        args = (call.name, *what, *runs, pause, call.site)
         say(logging.WARNING, text, *args, call=call, exc_info=exc)
 
     def _next_pause(self, call: DeferredCall, /) -> float | None:

@@ -17,6 +17,9 @@ WAIT = 30.0
 class Ticket:
     """Something that the line is asked to do, and what came of it."""
 
+    pause = 0.0
+    """Seconds until the run that was asked for, if it is another run of a call."""
+
     def __init__(self, work: Callable[[], Any]) -> None:
         """Make a ticket; *work* gives the result, or raises."""
         self._work = [work]

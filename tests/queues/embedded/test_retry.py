@@ -9,6 +9,7 @@ from queue_stage import rows, until
 import postlude
 from postlude import (
     ArgumentError,
+    CallStartedError,
     DeferScope,
     NoQueueError,
     QueueError,
@@ -136,6 +137,87 @@ def test_arguments_are_those_of_the_call(worked: Path) -> None:
     until(lambda: len(jobs.seen) == 4)
     assert (["one"], 2) in jobs.seen
     assert (jobs.Address("Elm Street"), 2) in jobs.seen
+
+
+class TestAsBefore:
+    """The second `.retry()` of a function is not looked at like the first (F1, F3)."""
+
+    def test_each_call_has_its_own_runs(self, worked: Path) -> None:
+        """Calls that share what was found good come back each for itself (F1)."""
+        with DeferScope():
+            for name in ("one", "two", "three"):
+                defer(jobs.flaky, name).retry(1, backoff=0.0)
+        until(lambda: len(jobs.seen) == 6)
+        runs = {(name, run) for name in ("one", "two", "three") for run in (1, 2)}
+        assert set(jobs.seen) == runs
+
+    def test_another_policy_is_of_one_call_only(self, file: Path) -> None:
+        """A second `.retry()` on a call changes nothing of those like it (A2)."""
+        with DeferScope():
+            defer(jobs.boom, "one").retry(0)
+            kept = defer(jobs.boom, "two").retry(0)
+            changed = defer(jobs.boom, "three").retry(0).retry(1)
+        assert (kept.state, changed.state) == ("failed", "handed_over")
+
+    def test_arguments_are_looked_at_each_time(self, worked: Path) -> None:
+        """What may change is written down at once, what cannot be carried refused."""
+        name = ["one"]
+        with DeferScope():
+            defer(jobs.flaky, "first").retry(1, backoff=0.0)
+            defer(jobs.flaky, name).retry(1, backoff=0.0)
+            name[0] = "two"
+            call = defer(jobs.flaky, object())
+            with pytest.raises(ArgumentError, match="argument 'name' of"):
+                call.retry(1, backoff=0.0)
+        until(lambda: len(jobs.seen) == 4)
+        assert (["one"], 2) in jobs.seen
+        assert call.state == "dropped"
+
+    @pytest.mark.parametrize(
+        ("settings", "error"),
+        [({"modules": ("elsewhere",)}, ArgumentError), ({"queue": None}, NoQueueError)],
+    )
+    def test_settings_may_have_changed(self, file: Path, settings, error) -> None:
+        """What was found good under other settings is looked at again (F1, F3)."""
+        with DeferScope():
+            defer(jobs.note, "one").retry(3)
+            call = defer(jobs.note, "two")
+            postlude.configure(**settings)
+            with pytest.raises(error):
+                call.retry(3)
+        assert (call.state, jobs.seen) == ("dropped", [("one", 1)])
+
+    def test_equal_is_not_the_same(self, file: Path) -> None:
+        """What only equals a policy that was good, or has changed, is refused (A4)."""
+        pauses = [1.0]
+        with DeferScope():
+            defer(jobs.note, "one").retry(1, backoff=1.0)
+            for retries, backoff in ((True, 1.0), (1.0, 1.0), (1, True)):
+                with pytest.raises(ValueError, match=r"whole number|seconds"):
+                    defer(jobs.note, "two").retry(retries, backoff=backoff)
+            defer(jobs.note, "one").retry(1, backoff=pauses)
+            pauses[0] = -1.0
+            with pytest.raises(ValueError, match="seconds"):
+                defer(jobs.note, "two").retry(1, backoff=pauses)
+
+    def test_what_cannot_be_hashed_is_refused_too(self, file: Path) -> None:
+        """A callable object is no function, whatever it equals (F3)."""
+
+        class Unhashable:
+            __hash__ = None
+
+            def __call__(self) -> None: ...
+
+        with DeferScope(), pytest.raises(ArgumentError, match="Unhashable"):
+            defer(Unhashable()).retry(3)
+
+    def test_too_late_is_too_late(self, file: Path) -> None:
+        """A call that runs cannot be given more runs, however usual they are (A2)."""
+        with DeferScope():
+            defer(jobs.note, "one").retry(3)
+            call = defer(jobs.note, "two")
+        with pytest.raises(CallStartedError):
+            call.retry(3)
 
 
 @pytest.fixture
