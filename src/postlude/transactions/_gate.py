@@ -35,7 +35,8 @@ class Gate:
     """
 
     # Class attributes are the defaults, as of a call: what is rare costs no request.
-    state: Literal["closed", "open", "dropped", "released"] = "closed"
+    # What every gate is asked for is set on the object: CPython finds it there at once.
+    state: Literal["closed", "open", "dropped", "released"]
     why = ""
     """How a dropped transaction ended, to go on "the transaction ..."."""
     wrote = False
@@ -55,8 +56,8 @@ class Gate:
     executes_now = False
     """Whether `before_commit()` calls back at once: the library tells nobody that it is
     about to commit. A savepoint that is rolled back takes the statements along."""
-    _calls: list[DeferredCall] | None = None
-    _inner: list[Gate] | None = None
+    _calls: list[DeferredCall] | None
+    _inner: list[Gate] | None
     """Every savepoint that was made in it, ended or not."""
 
     def __init__(self, database: str, outer: Gate | None = None) -> None:
@@ -68,6 +69,8 @@ class Gate:
         """
         self._database = database
         self.outer = outer
+        self.state = "closed"
+        self._calls = self._inner = None
         if outer is not None:
             self.supports_statements = outer.supports_statements
             outer._take_in([self])
