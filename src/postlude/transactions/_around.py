@@ -34,11 +34,17 @@ def begin(database: str, outer: Gate | None = None) -> Gate:
         outer: for a savepoint, the gate of what is around it.
     """
     gate = Gate(database, outer)
+    enter(gate)
+    return gate
+
+
+def enter(gate: Gate) -> None:
+    """Note that the transaction of a gate, just made, begins here."""
     gate.began = monotonic()
     scope = current.get()
     if scope is None:
         _outside.set((*_closed(_outside.get()), gate))
-        return gate
+        return
     task = _task()
     if task is None:
         gate.strand = get_ident()
@@ -49,9 +55,9 @@ def begin(database: str, outer: Gate | None = None) -> Gate:
     with DeferScope._lock:
         gate.unit = scope
         if scope._gates is None:
-            scope._gates = []
-        scope._gates.append(gate)
-    return gate
+            scope._gates = [gate]
+        else:
+            scope._gates.append(gate)
 
 
 def install_probe(probe: Probe) -> None:
@@ -68,10 +74,9 @@ def install_probe(probe: Probe) -> None:
 
 def close_gates(call: DeferredCall, scope: DeferScope | None) -> None:
     """Have a new call wait for every transaction that is open around it (B3)."""
-    if scope is None or scope._gates is not None:
-        gates = _around(scope)
-        for gate in gates if len(gates) < 2 else _innermost(gates):  # noqa: PLR2004 - nothing around anything
-            gate.wait_for(call)
+    gates = _around(scope)
+    for gate in gates if len(gates) < 2 else _innermost(gates):  # noqa: PLR2004 - nothing around anything
+        gate.wait_for(call)
     for probe in probes:
         for gate in probe():
             gate.wait_for(call)
@@ -80,12 +85,10 @@ def close_gates(call: DeferredCall, scope: DeferScope | None) -> None:
 def _around(scope: DeferScope | None) -> list[Gate]:
     if scope is None:
         return _closed(_outside.get())
-    seen = _seen.get()
-    gates = [
-        gate
-        for gate in scope._gates or ()
-        if gate.state == "closed" and (gate in seen or _surrounds(gate, scope))
-    ]
+    gates: list[Gate] = []
+    for gate in scope._gates or ():
+        if gate.state == "closed" and (gate in _seen.get() or _surrounds(gate, scope)):
+            gates.append(gate)  # noqa: PERF401 - before Python 3.12 that is a call
     if scope._entered:
         gates += _around(scope._outer)
     return gates

@@ -35,7 +35,8 @@ class Gate:
     """
 
     # Class attributes are the defaults, as of a call: what is rare costs no request.
-    state: Literal["closed", "open", "dropped", "released"] = "closed"
+    # What every gate is asked for is set on the object: CPython finds it there at once.
+    state: Literal["closed", "open", "dropped", "released"]
     why = ""
     """How a dropped transaction ended, to go on "the transaction ..."."""
     wrote = False
@@ -50,9 +51,14 @@ class Gate:
     """Whether the transaction takes no statement any more: it is prepared."""
     _callbacks: list[tuple[Gate, Callback]] | None = None
     """Of a whole transaction: whom to call before its commit, for which gate."""
+    supports_statements: bool = False
+    """Whether `before_commit()` can run statements inside this transaction."""
     executes_now = False
     """Whether `before_commit()` calls back at once: the library tells nobody that it is
     about to commit. A savepoint that is rolled back takes the statements along."""
+    _calls: list[DeferredCall] | None
+    _inner: list[Gate] | None
+    """Every savepoint that was made in it, ended or not."""
 
     def __init__(self, database: str, outer: Gate | None = None) -> None:
         """Close a gate.
@@ -61,56 +67,49 @@ class Gate:
             database: names the database in records, without secrets.
             outer: for a savepoint, the gate of what is around it.
         """
-        self.database = database
+        self._database = database
         self.outer = outer
-        self.supports_statements: bool = outer is not None and outer.supports_statements
-        """Whether `before_commit()` can run statements inside this transaction."""
-        self._calls: list[DeferredCall] = []
-        self._inner: list[Gate] = []
+        self.state = "closed"
+        self._calls = self._inner = None
         if outer is not None:
-            outer._inner.append(self)
+            self.supports_statements = outer.supports_statements
+            outer._take_in([self])
 
     def __repr__(self) -> str:
         kind = "transaction" if self.outer is None else "savepoint"
         return f"<Gate of a {kind} on {self.database}, {self.state}>"
 
+    @property
+    def database(self) -> str:
+        """Names the database in records, without secrets."""
+        return self._database
+
     def open(self) -> None:
         """The transaction was committed; with it every savepoint still open in it."""
-        self._end("open")
+        self._end()
 
     def drop(self, why: str = ROLLED_BACK) -> None:
         """The transaction did not commit; nor did any savepoint in it."""
-        self._end("dropped", why)
+        self._end(why)
 
     def release(self) -> None:
         """The savepoint was released: its calls wait for what is around it now."""
         outer = self.outer
         if outer is None:
-            self._end("open")
+            self._end()
             return
         with DeferScope._lock:
             if self.state != "closed":
                 return
             if outer.state == "closed":
-                self.state = "released"
-                outer.wrote = outer.wrote or self.wrote
-                for call in self._calls:
-                    if call._gates is not None and self in call._gates:
-                        call._gates.remove(self)
-                        if outer not in call._gates:
-                            call._gates.append(outer)
-                            outer._calls.append(call)
-                self._calls = []
-                for inner in self._inner:
-                    inner.outer = outer
-                outer._inner.extend(self._inner)
-                self._inner = []
-                self._leave()
+                self._pass_on(outer)
+                if self.unit is not None:
+                    self._leave(self.unit)
                 return
         if outer.state == "dropped":
-            self._end("dropped", outer.why)
+            self._end(outer.why)
         else:
-            self._end("open")
+            self._end()
 
     def abandon(self) -> None:
         """The transaction is gone, and nobody ended it. Safe in a finaliser.
@@ -182,43 +181,58 @@ class Gate:
         with DeferScope._lock:
             if self.state != "closed":
                 return
-            self._calls.append(call)
+            if self._calls is None:
+                self._calls = [call]
+            else:
+                self._calls.append(call)
             if call._gates is None:
-                call._gates = []
+                call._gates = [self]
                 call._plain = False
-            call._gates.append(self)
+            else:
+                call._gates.append(self)
 
-    def _end(self, state: Literal["open", "dropped"], why: str = "") -> None:
-        """Settle this gate and those inside, and wake who waited."""
-        if self.state != "closed":
-            return  # most ends are told twice
-        ready: dict[DeferScope, list[DeferredCall]] = {}
+    def _end(self, why: str | None = None) -> None:
+        """Settle this gate and those inside, and wake who waited.
+
+        *why* says how it failed; without, it was committed.
+        """
+        # Not under the lock: it may take long. Savepoints are of the same database.
+        database = "" if why is None else self.database
+        woken: list[DeferredCall] = []
         with DeferScope._lock:
-            line = [self]
-            for gate in line:  # no recursion: savepoints may be a thousand deep
-                if gate.state == "closed":
-                    gate.state = state
-                    if why:
-                        gate.why = why
-                    if gate._inner:
-                        line += gate._inner
-                        gate._inner = []
-                    if gate.unit is not None:
-                        gate._leave()
-                    if gate._calls:
-                        gate._tell(ready)
-        if ready:
-            for scope, calls in ready.items():
-                scope.rejoin(calls)
+            if self.state != "closed":
+                return  # most ends are told twice
+            for gate in (self,) if self._inner is None else self._line():
+                if why is None:
+                    gate.state = "open"
+                else:
+                    gate.state, gate.why = "dropped", why
+                if gate.unit is not None:
+                    gate._leave(gate.unit)
+                if gate._calls is not None:
+                    gate._tell(database, woken)
+        if woken:
+            _wake(woken)
 
-    def _tell(self, ready: dict[DeferScope, list[DeferredCall]]) -> None:
-        for call in self._calls:
+    def _line(self) -> list[Gate]:
+        """Give this gate and the closed ones inside; they are not asked again."""
+        line: list[Gate] = [self]
+        for gate in line:  # no recursion: savepoints may be a thousand deep
+            if gate._inner is not None:
+                line += (inner for inner in gate._inner if inner.state == "closed")
+                gate._inner = None
+        return line
+
+    def _tell(self, database: str, woken: list[DeferredCall]) -> None:
+        """Tell the calls that wait how it ended; note those that are to be woken."""
+        calls, self._calls = self._calls, None
+        for call in calls or ():
             gates = call._gates
-            if gates is None or self not in gates or call._committed is not None:
+            if gates is None or call._committed is not None:
                 continue
             if self.state == "dropped":
                 call._committed = False
-                call.rolled_back = self.database
+                call.rolled_back = database
             else:
                 gates.remove(self)
                 if gates:
@@ -227,17 +241,51 @@ class Gate:
                 call._gates = None
             scope = call._scope
             if scope is not None and scope._aside and call in scope._aside:
-                ready.setdefault(scope, []).append(call)
-        self._calls = []
+                woken.append(call)
 
-    def _leave(self) -> None:
-        unit, self.unit = self.unit, None
-        if unit is not None and unit._gates is not None:
-            if self.given_up and unit._ended:
-                return  # a call's own, it seems: check_committed() is to see it
-            unit._gates.remove(self)
-            if not (unit._gates or unit._entered):
+    def _pass_on(self, outer: Gate) -> None:
+        """Have the calls and savepoints of a released savepoint go with *outer*."""
+        self.state = "released"
+        outer.wrote = outer.wrote or self.wrote
+        if outer._calls is None:
+            outer._calls = []
+        calls, self._calls = self._calls, None
+        for call in calls or ():
+            if call._gates is not None and self in call._gates:
+                call._gates.remove(self)
+                if outer not in call._gates:
+                    call._gates.append(outer)
+                    outer._calls.append(call)
+        inner, self._inner = self._inner, None
+        for gate in inner or ():
+            gate.outer = outer
+        if inner:
+            outer._take_in(inner)
+
+    def _take_in(self, savepoints: list[Gate]) -> None:
+        if self._inner is None:
+            self._inner = []
+        self._inner += savepoints
+
+    def _leave(self, unit: DeferScope) -> None:
+        self.unit = None
+        if self.given_up and unit._ended:
+            return  # a call's own, it seems: check_committed() is to see it
+        gates = unit._gates
+        if gates is not None:
+            gates.remove(self)
+            if not (gates or unit._entered):
                 unit._gates = None
+
+
+def _wake(calls: list[DeferredCall]) -> None:
+    """Have the calls that were set aside go on, each unit's together."""
+    units: dict[DeferScope, list[DeferredCall]] = {}
+    for call in calls:
+        if call._scope is not None:
+            units.setdefault(call._scope, []).append(call)
+    for unit, theirs in units.items():
+        unit.rejoin(theirs)
 
 
 def drop_orphans() -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
-from weakref import ref
+from typing import TYPE_CHECKING
 
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
@@ -16,8 +15,8 @@ from postlude.transactions._statements import writes
 from postlude.transactions.sqlalchemy._notes import (
     begun,
     innermost,
-    name_of,
     note_of,
+    notes,
     share,
 )
 
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from sqlalchemy.pool import ConnectionPoolEntry
 
 _MYSQL_DEADLOCK = 1213
+_FLUSH = SessionTransactionOrigin.SUBTRANSACTION
 
 
 def listen() -> bool:
@@ -40,8 +40,9 @@ def listen() -> bool:
     event.listen(Session, "after_rollback", _rolled_back)
     event.listen(Session, "after_transaction_end", _ended)
     # With one for "before_cursor_execute", every statement would cost three times that.
-    for name in ("do_execute", "do_execute_no_params", "do_executemany"):
-        event.listen(Engine, name, _executing)
+    event.listen(Engine, "do_execute", _executing)
+    event.listen(Engine, "do_executemany", _executing)
+    event.listen(Engine, "do_execute_no_params", _executing_bare)
     event.listen(Engine, "handle_error", _failed)
     event.listen(Pool, "connect", _opened)
     return True
@@ -53,14 +54,13 @@ def _opened(_connection: object, record: ConnectionPoolEntry) -> None:
 
 def _began(session: Session, transaction: SessionTransaction) -> None:
     """Note a session's transaction, before it has a connection; a flush is none."""
-    if transaction.origin is SessionTransactionOrigin.SUBTRANSACTION:
+    if transaction.origin is _FLUSH:
         return
     outer = None
     if transaction.nested:
         outer = session.get_nested_transaction() or session.get_transaction()
     bind = session.bind
-    name = "a session of SQLAlchemy" if bind is None else name_of(bind)
-    begun(transaction, outer, name)
+    begun(transaction, None if bind is None else bind.engine, outer)
 
 
 def _connected(
@@ -72,24 +72,21 @@ def _connected(
     one gate. Not where the session's transaction was begun elsewhere: calls of this
     unit may not see that.
     """
-    of_session, of_connection = note_of(transaction), innermost(connection)
-    if of_session is not None:
-        of_session.connections += (ref(connection),)
-        if session.bind is None:
-            of_session.gate.database = name_of(connection)
+    of_session, of_connection = notes.get(id(transaction)), innermost(connection)
+    if of_session is not None and session.bind is None:
+        of_session.engine = connection.engine
     if of_connection is None and not connection._is_autocommit_isolation():
         own = connection.get_transaction()
         if (
             of_session is not None
             and session.bind is not None
-            and is_of_here(of_session.gate)
+            and is_of_here(of_session)
         ):
             share(of_session, own)
             return
-        begun(own, None, name_of(connection))
-        of_connection = note_of(own)
+        of_connection = begun(own, connection.engine)
     if of_connection is not None and of_session is not None:
-        of_connection.session = of_session.gate
+        of_connection.session = of_session
 
 
 def _added(session: Session, _state: object) -> None:
@@ -102,29 +99,38 @@ def _committed(session: Session) -> None:
     """COMMIT has returned, on all connections; or RELEASE SAVEPOINT has."""
     note = innermost(session)
     if note is not None:
-        note.gate.release()
+        note.release()
 
 
 def _rolled_back(session: Session) -> None:
     note = innermost(session)
     if note is not None:
-        note.gate.drop()
+        note.drop()
 
 
 def _ended(_session: Session, transaction: SessionTransaction) -> None:
-    if transaction.origin is SessionTransactionOrigin.SUBTRANSACTION:
-        return
-    note = note_of(transaction)
-    if note is not None and note.gate.state == "closed":
+    note = notes.get(id(transaction))  # None for a flush
+    if note is not None and note.state == "closed":
         note.end()
 
 
-def _executing(_cursor: object, statement: str, *rest: Any) -> None:
-    if statement.startswith("SELECT ") or (context := rest[-1]) is None:
+def _executing(
+    _cursor: object,
+    statement: str,
+    _parameters: object,
+    context: ExecutionContext | None,
+) -> None:
+    if context is None or statement.startswith("SELECT "):
         return
-    note = innermost(cast("ExecutionContext", context).root_connection)
+    note = innermost(context.root_connection)
     if note is not None and writes(statement):
         note.write()
+
+
+def _executing_bare(
+    cursor: object, statement: str, context: ExecutionContext | None
+) -> None:
+    _executing(cursor, statement, None, context)
 
 
 def _failed(context: ExceptionContext) -> None:

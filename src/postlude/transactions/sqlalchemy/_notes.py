@@ -8,61 +8,78 @@ from weakref import ref
 from sqlalchemy.engine import URL
 
 from postlude._scope import current
-from postlude.transactions._around import begin
+from postlude.transactions._around import enter
+from postlude.transactions._gate import Gate
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Dialect, Engine
     from sqlalchemy.orm import Session
 
-    from postlude.transactions._gate import Gate
+    from postlude.transactions._execute import Callback
 
 UNFINISHED = "was never committed"
+UNNAMED = "a session of SQLAlchemy"
 
 
-class Note:
-    """What is known of a transaction or savepoint, of a connection or a session."""
+class Note(Gate):
+    """The gate of a transaction or savepoint, of a connection or a session."""
 
+    supports_statements = True
+    engine: Engine | None = None
+    """Names the database; None while a session with several has used none of them."""
     shared = False
     """Whether this is known of a session's transaction and of those that it began on
     its connections: then the session says when it is over."""
-    session: Gate | None = None
-    """The gate of the session that works in this transaction of a connection."""
-    connections: tuple[ref[Connection], ...] = ()
-    """Those on which a session works in this transaction. They know the session, which
-    is to be collected if nobody else knows it."""
+    session: Note | None = None
+    """The session that works in this transaction of a connection."""
     failed = False
     """Whether something failed in it, so that its commit may not be one."""
     lost = False
     """Whether its commit will not be one."""
 
-    def __init__(self, gate: Gate) -> None:
-        self.gate = gate
+    @property
+    def database(self) -> str:
+        """Names the database in records, once somebody wants to know."""
+        return self._database if self.engine is None else name_of(self.engine)
 
     def write(self) -> None:
         """It changes data."""
-        self.gate.wrote = True
+        self.wrote = True
         if self.session is not None:
             self.session.wrote = True
 
-    def drop(self, why: str) -> None:
+    def undo(self, why: str) -> None:
         """It did not commit; nor will the session, whatever it says."""
-        closed = self.gate.state == "closed"
-        self.gate.drop(why)
+        closed = self.state == "closed"
+        self.drop(why)
         if closed and self.session is not None:
             self.session.drop(why)
 
     def end(self) -> None:
         """Nobody said how it ends: no matter, unless something is lost with it."""
-        if self.gate.state != "closed":
+        if self.state != "closed":
             return
-        if _wrote(self.gate):
-            if self.gate.outer is not None:
-                self.gate.outer.wrote = True  # unless that commits, more was lost there
+        if _wrote(self):
+            if self.outer is not None:
+                self.outer.wrote = True  # unless that commits, more was lost there
             else:
-                self.gate.given_up = True
-            self.drop(UNFINISHED)
+                self.given_up = True
+            self.undo(UNFINISHED)
         else:
-            self.gate.release()
+            self.release()
+
+    def before_commit(self, callback: Callback) -> None:
+        """Call *callback* before COMMIT; from the first time on sessions look for it.
+
+        Raises:
+            StatementError: the transaction is over or prepared.
+        """
+        from postlude.transactions.sqlalchemy._touch import (  # noqa: PLC0415 - it needs notes
+            watch_commits,
+        )
+
+        watch_commits()
+        super().before_commit(callback)
 
 
 def _wrote(gate: Gate) -> bool:
@@ -71,45 +88,54 @@ def _wrote(gate: Gate) -> bool:
     for one in line:
         if one.wrote:
             return True
-        line += (inner for inner in one._inner if inner.state == "closed")
+        line += (inner for inner in one._inner or () if inner.state == "closed")
     return False
 
 
-_notes: dict[ref[Any], Note] = {}
-"""By the transaction. A dict of weak references, as it is asked a dozen times in each
-transaction, and a WeakKeyDictionary takes four times as long to answer."""
+notes: dict[int, Note] = {}
+"""By the id of SQLAlchemy's object, as it is asked half a dozen times in each
+transaction, and a WeakKeyDictionary takes ten times as long to answer."""
+_known: dict[ref[Any], int] = {}
+"""The ids of those objects. Each leaves before another can get its id."""
 _names: dict[ref[Dialect], str] = {}
 
 
-def begun(transaction: object, outer: object, database: str) -> None:
+def begun(transaction: object, engine: Engine | None, outer: object = None) -> Note:
     """Note that a transaction has begun, or a savepoint in *outer*."""
-    around = None if outer is None else _notes.get(ref(outer))
-    if around is None or _is_of_the_test(around.gate):
-        gate = begin(database)
-    else:
-        gate = begin(database, around.gate)
-    gate.supports_statements = True
-    _notes[ref(transaction, _forget)] = Note(gate)
+    around = None if outer is None else notes.get(id(outer))
+    if around is not None and _is_of_the_test(around):
+        around = None
+    note = Note(UNNAMED, around)
+    note.engine = engine
+    enter(note)
+    notes[id(transaction)] = note
+    _known[ref(transaction, _forget)] = id(transaction)
+    return note
 
 
 def share(session: Note, transaction: object) -> None:
     """Note that a session has begun a transaction of a connection for its own."""
     session.shared = True
-    _notes[ref(transaction, _notes.__delitem__)] = session
+    notes[id(transaction)] = session
+    _known[ref(transaction, _forget_shared)] = id(transaction)
 
 
 def _forget(transaction: ref[Any]) -> None:
     """Give up a transaction that is collected, and that nobody can end any more."""
-    gate = _notes.pop(transaction).gate
+    note = notes.pop(_known.pop(transaction))
     # A savepoint goes with what is around it.
-    if gate.state == "closed" and gate.outer is None:
-        gate.wrote = _wrote(gate)
-        gate.abandon()
+    if note.state == "closed" and note.outer is None:
+        note.wrote = _wrote(note)
+        note.abandon()
+
+
+def _forget_shared(transaction: ref[Any]) -> None:
+    del notes[_known.pop(transaction)]
 
 
 def note_of(transaction: object) -> Note | None:
     """Give what is known of a transaction; None if it began before `install()`."""
-    return None if transaction is None else _notes.get(ref(transaction))
+    return notes.get(id(transaction))
 
 
 def innermost(owner: Session | Connection) -> Note | None:
@@ -118,8 +144,7 @@ def innermost(owner: Session | Connection) -> Note | None:
     As `get_nested_transaction() or get_transaction()`, which are calls, and were a
     tenth of what gates cost. Checked on 2.0.38 to 2.1.9, as all in `_touch`.
     """
-    transaction = owner._nested_transaction or owner._transaction
-    return None if transaction is None else _notes.get(ref(transaction))
+    return notes.get(id(owner._nested_transaction or owner._transaction))
 
 
 def _is_of_the_test(gate: Gate) -> bool:

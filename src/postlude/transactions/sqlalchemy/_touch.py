@@ -10,8 +10,9 @@ What is to run in a transaction before its commit goes there, too, and not into
 
 So these public methods are wrapped. All roads lead through them: autobegin, sessions,
 `with` blocks, asyncio. Private names in use: `Connection._is_autocommit_isolation()`,
-those in `_notes.innermost()`, and `SessionTransaction._connection_for_bind`, by whose
-code a connection knows that a session begins its transaction.
+those in `_notes.innermost()`, `SessionTransaction._connections`, and its
+`_connection_for_bind`, by whose code a connection knows that a session begins its
+transaction.
 """
 
 from __future__ import annotations
@@ -25,16 +26,18 @@ from typing import Any, TypeVar
 from sqlalchemy import text
 from sqlalchemy.engine import Connection, Transaction, TwoPhaseTransaction
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session, SessionTransaction, SessionTransactionOrigin
+from sqlalchemy.orm import Session, SessionTransaction
 
 from postlude.transactions._execute import Execute
 from postlude.transactions._gate import ROLLED_BACK
+from postlude.transactions._subclasses import wrap
 from postlude.transactions.sqlalchemy._notes import (
     Note,
     begun,
     innermost,
     name_of,
     note_of,
+    notes,
 )
 
 _T = TypeVar("_T")
@@ -54,8 +57,7 @@ def touch() -> None:
     phases: Any = TwoPhaseTransaction
     phases.prepare = _preparing(phases.prepare)
     sessions: Any = SessionTransaction
-    sessions.commit = _committing_session(sessions.commit)
-    sessions.prepare = _committing_session(sessions.prepare, seals=True)
+    sessions.prepare = _preparing_session(sessions.prepare)
     for name in ("close", "reset", "invalidate"):
         setattr(Session, name, _emptying(getattr(Session, name)))
 
@@ -68,9 +70,10 @@ def _beginning(original: Callable[..., _T]) -> Callable[..., _T]:
     def begin(self: Connection) -> _T:
         transaction = original(self)
         caller = _getframe().f_back  # none at the bottom of a greenlet
-        by_session = caller is not None and caller.f_code is in_session
-        if not (by_session or self._is_autocommit_isolation()):
-            begun(transaction, None, name_of(self))
+        if (
+            caller is None or caller.f_code is not in_session
+        ) and not self._is_autocommit_isolation():
+            begun(transaction, self.engine)
         return transaction
 
     return begin
@@ -84,7 +87,7 @@ def _beginning_inside(original: Callable[..., _T]) -> Callable[..., _T]:
         if not self._is_autocommit_isolation():
             root = self.get_transaction()
             outer = None if transaction is root else savepoint or root
-            begun(transaction, outer, name_of(self))
+            begun(transaction, self.engine, outer)
         return transaction
 
     return begin
@@ -93,24 +96,22 @@ def _beginning_inside(original: Callable[..., _T]) -> Callable[..., _T]:
 def _committing(original: Callable[[Transaction], None]) -> Callable[..., None]:
     @wraps(original)
     def commit(self: Transaction) -> None:
-        note = note_of(self)
+        note = notes.get(id(self))
         if note is None:
             original(self)
             return
-        if note.gate._callbacks:
+        if note._callbacks:
             _call_back(self, note)
-        lost = note.lost
-        if note.failed and not lost:
-            lost = _is_lost(self)
+        lost = note.failed and (note.lost or _is_lost(self))
         try:
             original(self)
         except BaseException:
-            note.drop(FAILED)
+            note.undo(FAILED)
             raise
         if lost:
-            note.drop(FAILED)
+            note.undo(FAILED)
         elif not note.shared:
-            note.gate.release()
+            note.release()
 
     return commit
 
@@ -120,9 +121,9 @@ def _preparing(original: Callable[..., None]) -> Callable[..., None]:
     def prepare(self: TwoPhaseTransaction) -> None:
         note = note_of(self)
         if note is not None:
-            if note.gate._callbacks:
+            if note._callbacks:
                 _call_back(self, note)
-            note.gate.sealed = True
+            note.sealed = True
         original(self)
 
     return prepare
@@ -134,25 +135,35 @@ def _call_back(transaction: Transaction, note: Note) -> None:
     If one fails the transaction goes on, and whoever commits it meets them again.
     """
     note.write()  # not to be taken for one that only read if that is all of it
-    note.gate.call_back(_execute_on(transaction.connection))
+    note.call_back(_execute_on(transaction.connection))
 
 
-def _committing_session(
-    original: Callable[..., None], seals: bool = False
-) -> Callable[..., None]:
-    @wraps(original)
+def watch_commits() -> None:
+    """Wrap the commit of sessions, once somebody wants statements to run before it."""
+    wrap(SessionTransaction, {"commit": _committing_session})
+
+
+def _committing_session(original: Callable[..., None]) -> Callable[..., None]:
     def commit(self: SessionTransaction, *args: Any, **kwargs: Any) -> None:
-        note = None
-        if self.origin is not SessionTransactionOrigin.SUBTRANSACTION:
-            note = note_of(self)
-        if note is not None:
-            if note.gate._callbacks:
-                _call_back_session(self, note)
-            if seals:
-                note.gate.sealed = True
+        note = note_of(self)  # none of a flush
+        if note is not None and note._callbacks:
+            _call_back_session(self, note)
         original(self, *args, **kwargs)
 
     return commit
+
+
+def _preparing_session(original: Callable[..., None]) -> Callable[..., None]:
+    @wraps(original)
+    def prepare(self: SessionTransaction) -> None:
+        note = note_of(self)
+        if note is not None:
+            if note._callbacks:
+                _call_back_session(self, note)
+            note.sealed = True
+        original(self)
+
+    return prepare
 
 
 def _call_back_session(transaction: SessionTransaction, note: Note) -> None:
@@ -160,9 +171,9 @@ def _call_back_session(transaction: SessionTransaction, note: Note) -> None:
     session = transaction.session
     try:
         session.flush()  # first: their statements may refer to its rows
-        used = [known for one in note.connections if (known := one()) is not None]
-        connections = used or [session.connection()]
-        note.gate.call_back(*map(_execute_on, connections))
+        used = [connection for connection, *_ in transaction._connections.values()]
+        connections = dict.fromkeys(used or [session.connection()])
+        note.call_back(*map(_execute_on, connections))
     except BaseException:
         transaction.rollback()
         raise
@@ -202,7 +213,7 @@ def _rolling_back(original: Callable[[Transaction], None]) -> Callable[..., None
         finally:
             note = note_of(self)
             if note is not None:
-                note.drop(ROLLED_BACK)
+                note.undo(ROLLED_BACK)
 
     return rollback
 
