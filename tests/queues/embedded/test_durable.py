@@ -332,6 +332,34 @@ def test_times_out(worked: Path) -> None:
     jobs.gate.set()
 
 
+@pytest.mark.parametrize(
+    ("fn", "state"), [(jobs.anote, "done"), (jobs.aforever, "timed_out")]
+)
+def test_its_time_begins_when_the_queue_has_answered(
+    file: Path, monkeypatch, fn, state
+) -> None:
+    """A slow engine costs an async call nothing of its time-out (D5, F2)."""
+    postlude.settings()
+    engine = postlude._call.carrier.queue
+    begin = engine.begin
+
+    async def block() -> str:
+        loop = asyncio.get_running_loop()
+
+        def slow(*args):  # answers after a timer that was set when it was asked
+            loop.call_soon_threadsafe(loop.call_later, 0.1, jobs.gate.set)
+            jobs.gate.wait(60)
+            return begin(*args)
+
+        monkeypatch.setattr(engine, "begin", slow)
+        async with DeferScope():
+            call = defer(fn, "one").timeout(0.05).durable().retry(0)
+        return call.state
+
+    assert asyncio.run(block()) == state
+    assert jobs.seen == [("one", 1)]
+
+
 def test_rollback_takes_it_back(file: Path) -> None:
     """A call whose transaction is rolled back does not run, written or not (C2)."""
     calls = []

@@ -1,5 +1,6 @@
 """The functions that the tests of the embedded queue hand over."""
 
+import asyncio
 import threading
 from dataclasses import dataclass
 
@@ -59,6 +60,12 @@ def wait(name: str) -> None:
     """Run until the test opens the gate."""
     note(name)
     gate.wait(60)
+
+
+async def aforever(name: str) -> None:
+    """Wait until it is cancelled."""
+    note(name)
+    await asyncio.Event().wait()
 
 
 def nested(name: str) -> None:
