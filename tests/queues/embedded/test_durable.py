@@ -68,7 +68,7 @@ def durable(name: str = "one", fn=jobs.note):
     return lambda: defer(fn, name).durable()
 
 
-@pytest.mark.parametrize("fn", [jobs.note, jobs.anote])
+@pytest.mark.parametrize("fn", [jobs.note, jobs.anote, jobs.awaited])
 def test_written_when_the_head_arrives(file: Path, fn) -> None:
     """The job is on the disk when the client has the head; gone when it ran (F2)."""
     client = Client(file).ask(answering(durable(fn=fn)))
@@ -358,6 +358,20 @@ def test_its_time_begins_when_the_queue_has_answered(
 
     assert asyncio.run(block()) == state
     assert jobs.seen == [("one", 1)]
+
+
+@pytest.mark.parametrize("fn", [jobs.note, jobs.anote])
+def test_what_another_process_has_does_not_run_here(file: Path, monkeypatch, fn):
+    """The call is handed over then, and the next one runs (F2, C5)."""
+    postlude.settings()
+    engine = postlude._call.carrier.queue
+    begin = engine.begin
+    monkeypatch.setattr(engine, "begin", lambda *args: begin(*args) and begin(*args))
+    with DeferScope():
+        call = defer(fn, "one").durable()
+        defer(jobs.note, "next")
+    assert call.state == "handed_over"
+    assert [name for name, _ in jobs.seen] == ["next"]
 
 
 def test_rollback_takes_it_back(file: Path) -> None:

@@ -350,6 +350,16 @@ def test_a_library_that_tells_nobody(address, queue, monkeypatch, caplog):
     assert "a rollback does not drop it" in text
 
 
+def test_no_library_that_could_tell(address, queue, monkeypatch, caplog):
+    """Whoever does not use SQLAlchemy is not told of it (F2)."""
+    for name in ("postlude.transactions.sqlalchemy", "sqlalchemy.engine"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    postlude.configure(queue=address, queue_threads=0, modules=("random_orders",))
+    with DeferScope():
+        promise("one")
+    assert "install()" not in caplog.text
+
+
 def test_a_library_that_tells(shop, queue, caplog):
     """Nothing is said where the line is there (F2)."""
     with DeferScope():

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from collections.abc import Awaitable
 from dataclasses import dataclass
 
 from postlude import current_call, defer
@@ -30,6 +31,11 @@ def note(name: str) -> None:
 async def anote(name: str) -> None:
     """End at once, as a coroutine."""
     note(name)
+
+
+def awaited(name: str) -> Awaitable[None]:
+    """Give what is to be awaited."""
+    return anote(name)
 
 
 def boom(name: str) -> None:
