@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from stage import ASGIServer, Gate, answering, replying, settle, visit
 
-from postlude import DeferScope, configure, defer, drain
+from postlude import DeferScope, configure, defer, defer_all, drain
 from postlude.wsgi import PostludeMiddleware
 
 pytestmark = pytest.mark.usefixtures("own_threads")
@@ -89,6 +89,30 @@ async def test_no_more_async_calls_at_once_than_set():
     async with ASGIServer(answering(lambda: defer(pairs.asynchronous))) as server:
         await asyncio.gather(*[server.begin() for _ in range(60)])
     assert (pairs.ended, pairs.most) == (60, 3)
+
+
+async def test_async_calls_that_wait_fill_the_bound():
+    """At the bound none begins until one has ended (D6)."""
+    configure(concurrency=3)
+    begun = []
+    full, free = asyncio.Event(), asyncio.Event()
+
+    async def waits():
+        begun.append(free.is_set())
+        if len(begun) == 3:
+            full.set()
+        await free.wait()
+
+    async def look():
+        await full.wait()
+        await settle()
+        free.set()
+
+    looks = asyncio.create_task(look())
+    async with DeferScope():
+        defer_all(*[waits] * 9)
+    await looks
+    assert begun == [False] * 3 + [True] * 6
 
 
 async def test_a_group_is_bounded_too():

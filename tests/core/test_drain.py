@@ -10,7 +10,8 @@ import time
 import pytest
 from stage import ASGIServer, Gate, answering, replying, visit
 
-from postlude import DeferScope, configure, defer, drain, failure_store
+from postlude import DeferScope, _process, configure, defer, drain, failure_store
+from postlude._arunner import runner_for
 from postlude.wsgi import PostludeMiddleware
 
 PROGRAM = """
@@ -180,6 +181,27 @@ async def test_the_lifespans_grace_ends_what_does_not_end(logged):
     assert [call.state for call in calls] == ["lost", "lost"]
     assert [record.name for record in failure_store().list()] == ["endless", "waiting"]
     assert len(logged.texts(logging.ERROR)) == 2
+
+
+async def test_a_second_signal_ends_a_loops_drain(monkeypatch):
+    """Whatever grace is left, what runs is lost; the queue is still told (D7)."""
+    configure(grace=0)
+    begun = asyncio.Event()
+    calls, told = [], []
+    monkeypatch.setattr(_process, "closers", [told.append])
+
+    async def endless():
+        begun.set()
+        await asyncio.Event().wait()
+
+    async with ASGIServer(answering(lambda: calls.append(defer(endless)))) as server:
+        await server.begin()
+        await begun.wait()
+        runner = runner_for(asyncio.get_running_loop())
+        async with asyncio.timeout(20):
+            await runner.adrain(60, lambda: True)
+        assert [call.state for call in calls] == ["lost"]
+        assert len(told) == 1
 
 
 def _names_on(thread):

@@ -3,13 +3,14 @@
 import asyncio
 import contextlib
 import threading
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 
 import pytest
 from stage import ASGIServer, answering, settle
 
 from postlude import (
     DeferScope,
+    _acall,
     current_call,
     defer,
     defer_all,
@@ -72,6 +73,29 @@ def test_context_variables_last_over_every_wait():
 
     asyncio.run(main())
     assert sorted(seen) == sorted([(n, n, True) for n in "abc" for _ in range(2)])
+
+
+def test_a_call_that_is_thrown_away_ends_in_its_own_context():
+    """As with its loop, while it waits: its cleanup sees its variables (D4)."""
+    seen = []
+
+    async def call():
+        who.set("call")
+        try:
+            await turn()
+        finally:
+            seen.append(who.get())
+
+    async def drive():
+        await _acall.rest(context.run, step, waits_for)
+        seen.append("went on")
+
+    context, step = Context(), call()
+    waits_for = context.run(step.send, None)
+    driver = drive()
+    driver.send(None)
+    driver.close()
+    assert seen == ["call"]
 
 
 def test_a_callback_of_a_call_has_its_context():

@@ -5,7 +5,7 @@ import logging
 import threading
 
 import pytest
-from stage import Gate, replying, visit
+from stage import Gate, replying, settle, visit
 
 from postlude import (
     DeferScope,
@@ -107,6 +107,66 @@ def test_a_call_that_ignores_its_cancellation_is_left_behind(monkeypatch, logged
     asyncio.run(main())
     assert seen[0] == "next"
     assert any("deaf is still running" in t for t in logged.texts(logging.WARNING))
+
+
+def test_a_call_that_heeds_its_cancellation_is_not_left_behind(monkeypatch, logged):
+    """Once it has ended in time, the next calls keep their order (D5, D1)."""
+    monkeypatch.setattr(_arunner, "_CANCEL_GRACE", SHORT)
+    seen = []
+
+    async def endless():
+        await asyncio.Event().wait()
+
+    async def past_the_grace():
+        over = asyncio.Event()
+        asyncio.get_running_loop().call_later(2 * SHORT, over.set)
+        await over.wait()
+        seen.append("past the grace")
+
+    async def main():
+        async with DeferScope():
+            defer(endless).timeout(SHORT)
+            defer(past_the_grace)
+            defer(seen.append, "next")
+
+    asyncio.run(main())
+    assert seen == ["past the grace", "next"]
+    (text,) = logged.texts(logging.INFO)
+    assert "timed out after 0.01 s and was cancelled" in text
+
+
+def test_the_end_of_a_call_that_was_left_behind_begins_nothing(monkeypatch):
+    """The next one is in its place then, and those after it wait for that (D5, D1)."""
+    monkeypatch.setattr(_arunner, "_CANCEL_GRACE", SHORT)
+    seen = []
+
+    async def main():
+        go, gone = asyncio.Event(), asyncio.Event()
+
+        async def deaf():
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                await go.wait()
+                gone.set()
+
+        async def second():
+            go.set()
+            await gone.wait()
+            await settle()
+            seen.append("second")
+
+        async def third():
+            seen.append("third")
+
+        async with DeferScope():
+            call = defer(deaf).timeout(SHORT)
+            defer(second)
+            defer(third)
+        return call.state
+
+    assert asyncio.run(main()) == "timed_out"
+    assert seen == ["second", "third"]
 
 
 def test_a_sync_call_is_abandoned_and_reported_while_it_runs(unit, logged):

@@ -68,7 +68,7 @@ def durable(name: str = "one", fn=jobs.note):
     return lambda: defer(fn, name).durable()
 
 
-@pytest.mark.parametrize("fn", [jobs.note, jobs.anote])
+@pytest.mark.parametrize("fn", [jobs.note, jobs.anote, jobs.awaited])
 def test_written_when_the_head_arrives(file: Path, fn) -> None:
     """The job is on the disk when the client has the head; gone when it ran (F2)."""
     client = Client(file).ask(answering(durable(fn=fn)))
@@ -330,6 +330,48 @@ def test_times_out(worked: Path) -> None:
     (record,) = failure_store().list()
     assert (record.state, record.attempt) == ("timed_out", 2)
     jobs.gate.set()
+
+
+@pytest.mark.parametrize(
+    ("fn", "state"), [(jobs.anote, "done"), (jobs.aforever, "timed_out")]
+)
+def test_its_time_begins_when_the_queue_has_answered(
+    file: Path, monkeypatch, fn, state
+) -> None:
+    """A slow engine costs an async call nothing of its time-out (D5, F2)."""
+    postlude.settings()
+    engine = postlude._call.carrier.queue
+    begin = engine.begin
+
+    async def block() -> str:
+        loop = asyncio.get_running_loop()
+
+        def slow(*args):  # answers after a timer that was set when it was asked
+            loop.call_soon_threadsafe(loop.call_later, 0.1, jobs.gate.set)
+            jobs.gate.wait(60)
+            return begin(*args)
+
+        monkeypatch.setattr(engine, "begin", slow)
+        async with DeferScope():
+            call = defer(fn, "one").timeout(0.05).durable().retry(0)
+        return call.state
+
+    assert asyncio.run(block()) == state
+    assert jobs.seen == [("one", 1)]
+
+
+@pytest.mark.parametrize("fn", [jobs.note, jobs.anote])
+def test_what_another_process_has_does_not_run_here(file: Path, monkeypatch, fn):
+    """The call is handed over then, and the next one runs (F2, C5)."""
+    postlude.settings()
+    engine = postlude._call.carrier.queue
+    begin = engine.begin
+    monkeypatch.setattr(engine, "begin", lambda *args: begin(*args) and begin(*args))
+    with DeferScope():
+        call = defer(fn, "one").durable()
+        defer(jobs.note, "next")
+    assert call.state == "handed_over"
+    assert [name for name, _ in jobs.seen] == ["next"]
 
 
 def test_rollback_takes_it_back(file: Path) -> None:

@@ -1,3 +1,4 @@
+import asyncio
 import logging
 from functools import partial
 from pathlib import Path
@@ -262,3 +263,26 @@ def test_each_failure_but_the_last_is_a_warning(worked: Path, caplog) -> None:
         return [record.levelname for record in said]
 
     until(lambda: levels() == ["WARNING", "ERROR"])
+
+
+def test_a_loop_goes_on_while_a_failure_is_handed_over(file: Path, monkeypatch) -> None:
+    """Nobody else waits for an engine that takes its time (F1, D3)."""
+    postlude.settings()
+    engine = postlude._call.carrier.queue
+    put = engine.put
+
+    async def block() -> str:
+        loop = asyncio.get_running_loop()
+
+        def slow(*args, **options):  # only the loop lets it go on
+            loop.call_soon_threadsafe(jobs.gate.set)
+            if not jobs.gate.wait(5):
+                raise QueueError("the loop stands still")
+            return put(*args, **options)
+
+        monkeypatch.setattr(engine, "put", slow)
+        async with DeferScope():
+            call = defer(jobs.aboom, "one").retry(1)
+        return call.state
+
+    assert asyncio.run(block()) == "handed_over"

@@ -276,6 +276,54 @@ def test_forked_child_has_its_own_file(file: Path) -> None:
     assert rows(file) == []
 
 
+PRELOADED_AND_SERVING = """
+import gc, os, sys, threading, weakref, postlude
+from postlude import _process
+postlude.configure(queue="sqlite:///" + sys.argv[1], modules=("queue_jobs",))
+postlude.settings()
+_process.serve()
+carrier = postlude._call.carrier
+
+def connection():
+    with carrier.queue._file.use() as engine:
+        return weakref.ref(engine)
+
+parents = connection()
+with carrier.lock:
+    child = os.fork()
+    if child == 0:
+        print("locked:", carrier.lock.locked())
+if child == 0:
+    _process.serve()
+    names = [thread.name for thread in threading.enumerate()]
+    print("workers:", names.count("postlude-worker"))
+    print("own:", connection() is not parents)
+    gc.collect()
+    print("kept:", parents() is not None)
+else:
+    assert os.waitpid(child, 0)[1] == 0
+    assert connection() is parents
+"""
+
+
+def test_forked_child_begins_anew(file: Path) -> None:
+    """Nothing of a parent that works on the queue is its child's, nor closed (D8)."""
+    done = subprocess.run(
+        [sys.executable, "-c", PRELOADED_AND_SERVING, str(file)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout.splitlines() == [
+        "locked: False",
+        "workers: 1",
+        "own: True",
+        "kept: True",
+    ], done.stderr
+
+
 def test_engine_that_does_not_answer(file: Path) -> None:
     """What did not begin in time is refused, and is not done later either (F2)."""
     postlude.settings()

@@ -164,6 +164,7 @@ def test_a_worker_without_a_server_ends():
 def test_a_forked_child_has_its_own_connections(queue, address, make_job):
     """The parent's go on to work after a child has ended (D8)."""
     queue.put([make_job(0)])
+    before = backend(queue)
     child = os.fork()
     if child == 0:
         status = 1
@@ -175,8 +176,15 @@ def test_a_forked_child_has_its_own_connections(queue, address, make_job):
         finally:
             os._exit(status)
     assert os.waitpid(child, 0)[1] == 0
+    assert backend(queue) == before, "the child said goodbye for its parent"
     queue.put([make_job(2)])
     assert len(execute(address, STATES)) == 3
+
+
+def backend(queue):
+    """Give the server's process behind this thread's connection."""
+    with queue.database.use() as connection:
+        return connection.info.backend_pid
 
 
 # -- in the caller's transaction ----------------------------------------------

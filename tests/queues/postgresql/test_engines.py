@@ -261,6 +261,7 @@ def test_all_or_none(queue, address, make_job):
 def test_a_forked_child_has_its_own_connections(queue, make_job):
     """The parent's go on to work after a child has ended (D8)."""
     queue.put([make_job(0)])
+    before = backend(queue)
     child = os.fork()
     if child == 0:
         status = 1
@@ -272,7 +273,14 @@ def test_a_forked_child_has_its_own_connections(queue, make_job):
         finally:
             os._exit(status)
     assert os.waitpid(child, 0)[1] == 0
+    assert backend(queue) == before, "the child said goodbye for its parent"
     assert [job.name for _, job in queue.waiting()] == ["job-0", "job-1"]
+
+
+def backend(queue):
+    """Give the server's process behind this thread's connection."""
+    with queue.database.use() as connection:
+        return connection.info.backend_pid
 
 
 def test_the_server_ends_a_connection(queue, address, make_job):

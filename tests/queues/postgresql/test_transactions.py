@@ -198,6 +198,17 @@ def test_after_a_restart_of_the_server(shop, queue):
         assert waiting(queue) == ["two"]
 
 
+def test_a_forked_child_asks_over_its_own_line(shop, queue):
+    """The thread of its parent's line is not there to answer (D8)."""
+    promise_in_a_transaction(shop, "one")
+    postlude.drain(5)
+    carrier = _call.carrier
+    before = carrier._joining
+    carrier.forked()
+    assert carrier._joining is not before
+    assert carrier._joining._line is carrier.line
+
+
 def promise_in_a_transaction(shop, name):
     """Do what a request does."""
     with DeferScope(), psycopg.connect(shop) as connection:
@@ -284,6 +295,48 @@ def test_options_after_it_was_written(shop, queue):
     assert waiting(queue) == []
 
 
+@pytest.mark.parametrize(
+    ("option", "row"),
+    [
+        (lambda call: call.named("other"), ("other", None, 3)),
+        (lambda call: call.timeout(7), ("one", 7, 3)),
+        (lambda call: call.retry(5), ("one", None, 5)),
+    ],
+    ids=["named", "timeout", "retry"],
+)
+def test_each_option_after_the_commit_is_written(shop, queue, option, row):
+    """By itself, in the one row that the call then has (F2, F4)."""
+    with DeferScope():
+        with psycopg.connect(shop) as connection:
+            order(connection, "one")
+            call = defer(deliver, "one").named("one").durable()
+        option(call)
+        ((token, job),) = queue.waiting()
+        assert (job.name, job.timeout, job.retries) == row
+        assert queue.claim(1, 30) == []
+        assert [*_call.carrier.line.held] == [token], "nobody keeps it from others"
+    assert delivered == ["one"]
+    postlude.drain(5)
+    assert waiting(queue) == []
+
+
+@pytest.mark.parametrize("kind", ["durable", "queue"])
+def test_a_call_that_is_cancelled_after_the_commit(shop, queue, kind):
+    """Its job leaves the engine, and nobody runs it (C4, F2)."""
+    with DeferScope():
+        with psycopg.connect(shop) as connection:
+            order(connection, "one")
+            if kind == "durable":
+                call = defer(deliver, "one").named("one").durable()
+            else:
+                call = postlude.queue(deliver, "one").named("one")
+        assert waiting(queue) == ["one"]
+        call.cancel()
+        postlude.drain(5)
+        assert waiting(queue) == []
+    assert (call.reason, delivered, stored(shop)) == ("cancelled", [], ["one"])
+
+
 def test_a_library_that_tells_nobody(address, queue, monkeypatch, caplog):
     """It is said once that a line is missing, and which; nothing is silent (F2)."""
     monkeypatch.delitem(sys.modules, "postlude.transactions.sqlalchemy", raising=False)
@@ -295,6 +348,16 @@ def test_a_library_that_tells_nobody(address, queue, monkeypatch, caplog):
     (text,) = [each for each in said if "sqlalchemy.install()" in each]
     assert "nobody tells Postlude of SQLAlchemy's" in text
     assert "a rollback does not drop it" in text
+
+
+def test_no_library_that_could_tell(address, queue, monkeypatch, caplog):
+    """Whoever does not use SQLAlchemy is not told of it (F2)."""
+    for name in ("postlude.transactions.sqlalchemy", "sqlalchemy.engine"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    postlude.configure(queue=address, queue_threads=0, modules=("random_orders",))
+    with DeferScope():
+        promise("one")
+    assert "install()" not in caplog.text
 
 
 def test_a_library_that_tells(shop, queue, caplog):

@@ -1,6 +1,8 @@
 """The functions that the tests of the embedded queue hand over."""
 
+import asyncio
 import threading
+from collections.abc import Awaitable
 from dataclasses import dataclass
 
 from postlude import current_call, defer
@@ -31,6 +33,11 @@ async def anote(name: str) -> None:
     note(name)
 
 
+def awaited(name: str) -> Awaitable[None]:
+    """Give what is to be awaited."""
+    return anote(name)
+
+
 def boom(name: str) -> None:
     """Fail."""
     note(name)
@@ -59,6 +66,12 @@ def wait(name: str) -> None:
     """Run until the test opens the gate."""
     note(name)
     gate.wait(60)
+
+
+async def aforever(name: str) -> None:
+    """Wait until it is cancelled."""
+    note(name)
+    await asyncio.Event().wait()
 
 
 def nested(name: str) -> None:
