@@ -90,9 +90,10 @@ def rest(
         try:
             waits_for = enter(go, given)
         except StopIteration:
+            del enter, step, go  # as in _runner.execute()
             return
         finally:
-            given = None  # an exception's traceback keeps this frame
+            given = None  # as above: an exception's traceback keeps this frame
 
 
 async def _begun(call: DeferredCall, handle: Handle) -> bool:

@@ -220,9 +220,12 @@ class LoopRunner:
                 else:
                     self._keep(task, scope, call)
                     await _acall.rest(enter, step, waits_for)
+                    del enter, step, waits_for  # as in _runner.execute()
                     if self._tasks.pop(call, None) is not None:  # else deserted
                         self._next(scope)
+                    del scope, call
                     return
+                del enter, step
                 call = awaitable = None
                 if not scope.settled():
                     break
@@ -230,6 +233,7 @@ class LoopRunner:
                 if now - began > _SLICE or task._must_cancel:
                     ready.appendleft((scope, None, None))
                     return
+            del scope
 
     def _take(self, scope: DeferScope) -> DeferredCall | None:
         """Give the unit's next call if it is an async one; others start elsewhere."""
@@ -375,6 +379,7 @@ class LoopRunner:
             _process.wait_for(self, deadline)
         else:  # stopped without a lifespan: daphne
             self.loop.run_until_complete(self.adrain(deadline - monotonic()))
+            self.loop.run_until_complete(self._keepers.gone())
 
     def turn(self, seconds: float) -> None:
         """Run a loop that has no thread, for a while."""

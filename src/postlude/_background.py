@@ -63,18 +63,20 @@ class BackgroundRunner:
 
         with self._lock:
             if self._loop_runner is None:
-                greenlets = _greenlets.are_threads()
-                if greenlets:
-                    loop = _greenlets.run_loop_in_thread()
-                else:
-                    loop = asyncio.new_event_loop()
+                loop = None if _greenlets.are_threads() else asyncio.new_event_loop()
+                threadless = False
+                try:
+                    if loop is None:
+                        loop = _greenlets.run_loop_in_thread()
+                    else:
+                        _threads.start_thread(loop.run_forever, "postlude-loop")
+                except RuntimeError:  # Python 3.12 at its end; drain() turns the loop
+                    loop = loop or asyncio.new_event_loop()
+                    threadless = True
                 runner = runner_for(loop)
                 runner.lifespans += 1  # it lives as long as the process
                 self._loop_runner = runner
-                try:
-                    if not greenlets:
-                        _threads.start_thread(loop.run_forever, "postlude-loop")
-                except RuntimeError:  # Python 3.12 at its end; drain() turns the loop
+                if threadless:
                     self._threadless = runner
             return self._loop_runner
 

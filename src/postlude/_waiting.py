@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from postlude._scope import DeferScope
     from postlude._types import Ticket
 
+_MOMENT = 0.1
+"""Seconds in which tasks that were woken by a thread have their turn."""
 _COMMIT_GRACE = 1.0
 """Seconds that a transaction has to end after its loop has begun to."""
 
@@ -94,6 +96,11 @@ class Keepers:
         keeper = self._loop.create_task(_keep(scope))
         self._tasks.add(keeper)
         keeper.add_done_callback(self._tasks.discard)
+
+    async def gone(self) -> None:
+        """Wait, a moment at most, until whoever waits for a unit knows of its end."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=_MOMENT)
 
 
 async def _keep(scope: DeferScope) -> None:

@@ -11,7 +11,10 @@ def test_two_workers_show_as_one(open_shop, visit):
     pids = set()
     held = 0
     while len(pids) < 2:
-        pids.add(shop.post(f"/reports/{held}"))
+        pid = shop.post(f"/reports/{held}")
+        if pid in pids:  # dozens may come to one worker, more than it has threads
+            shop.let(f"go-{held}")
+        pids.add(pid)
         held += 1
         assert held < 200, "the other worker gets no request"
     failed = {}

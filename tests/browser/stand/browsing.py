@@ -49,9 +49,9 @@ class Watch:
     def check(self, page, *, forgiven=()):
         """Fail if anything was loaded from elsewhere, or the browser complained."""
         strangers = [url for url in self.requests if not url.startswith(self._origin)]
-        assert strangers == []
+        assert strangers == [], strangers
         left = [c for c in self.complaints if not any(f in c for f in forgiven)]
-        assert left == []
+        assert left == [], left
         assert page.evaluate("window.__violations") == []
 
 

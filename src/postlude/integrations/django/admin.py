@@ -117,9 +117,13 @@ class FailureAdmin(_ModelAdmin):
         user: Any = request.user
         return bool(user.has_perm("postlude.retry_failure"))
 
-    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+    def get_actions(
+        self, request: HttpRequest, action_location: object = None
+    ) -> dict[str, Any]:
         """Leave out Django's own deletion: `forget` is the same in Postlude's words."""
-        actions = super().get_actions(request)
+        model_admin: Any = super()
+        where = () if action_location is None else (action_location,)  # from Django 6.1
+        actions: dict[str, Any] = model_admin.get_actions(request, *where)
         actions.pop("delete_selected", None)
         return actions
 
