@@ -18,7 +18,7 @@ def send_receipt(number, address="ada@example.org", password="secret"):  # noqa:
 
 
 def rebuild(number):
-    """Run as long as there is a file `hold`, and none that says that this one may go."""
+    """Run as long as there is a file `hold`, and none that lets this one go."""
     go = FOLDER / f"go-{number}"
     while (FOLDER / "hold").exists() and not go.exists():
         time.sleep(0.02)
