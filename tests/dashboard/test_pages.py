@@ -11,6 +11,7 @@ from postlude import DeferScope, _reporting, configure, defer, failure_store
 from postlude.dashboard._overview import PERIODS, Overview
 from postlude.exceptions import StoreError
 from postlude.failures import Batch, ProcessRecord
+from postlude.failures.sqlite import SQLiteFailureStore
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -51,6 +52,16 @@ def test_an_empty_store_says_what_to_do(visitor):
     text = visitor.get("/").text
     assert "No call has run in the last hour" in text
     assert "defer(send_receipt, order.id)" in text
+
+
+@pytest.mark.parametrize("there", [[], ["0" * 32]], ids=["gone", "came"])
+def test_a_page_is_of_one_moment(visitor, store, monkeypatch, there):
+    """What comes or goes between two looks at the store breaks no page (E2)."""
+    store.write(Batch(tuple(record(id=one) for one in there)))
+    monkeypatch.setattr(SQLiteFailureStore, "count", lambda _: 1 - len(there))
+    answer = visitor.get("/failures")
+    assert answer.status == 200
+    assert ("No call has failed" in answer.text) is not bool(there)
 
 
 def test_what_runs_now_stands_oldest_first_over_all_processes(visitor, store):

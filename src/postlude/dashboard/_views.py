@@ -146,8 +146,11 @@ class Dashboard:
             everywhere = self._looks.take(
                 "everywhere", lambda: list(store.list(limit=limit)), _RARELY
             )
+        # Two looks may differ by what came or went in between; one page must not.
+        known = found is everywhere and len(found) < limit
+        total = len(found) if known else self._count()
         number = request.query.get("page", "1")
-        page = Page.of(found, everywhere, self._count(), asked, number)
+        page = Page.of(found, everywhere, total, asked, number)
         ran = None if page.total else self._ran()
         return self._page(request, "failures.html", page=page, states=STATES, ran=ran)
 
