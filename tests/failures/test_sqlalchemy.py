@@ -196,14 +196,13 @@ def seen(monkeypatch):
     """The gates that begin, each with the unit that would have it."""
     gates.install()
     begun = []
-    original = _around.begin
+    original = _around.enter
 
-    def begin(*args):
-        gate = original(*args)
+    def enter(gate):
+        original(gate)
         begun.append((gate, _scope.current.get()))
-        return gate
 
-    monkeypatch.setattr("postlude.transactions.sqlalchemy._notes.begin", begin)
+    monkeypatch.setattr("postlude.transactions.sqlalchemy._notes.enter", enter)
     return begun
 
 
