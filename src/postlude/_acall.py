@@ -18,10 +18,13 @@ if TYPE_CHECKING:
     from postlude._types import Handle
 
 
-async def run(  # noqa: C901 - the road of every async call, in one place
-    scope: DeferScope, call: DeferredCall, awaitable: Any
+async def run(  # noqa: C901, PLR0912 - the road of every async call, in one place
+    scope: DeferScope,
+    call: DeferredCall,
+    awaitable: Any,
+    after: Callable[[DeferScope, DeferredCall], None] | None = None,
 ) -> None:
-    """Await one call; whatever it raises ends here (D2).
+    """Await one call, and then call *after*; whatever it raises ends here (D2).
 
     As a task's result, `SystemExit` would end the loop, and the server with it.
     """
@@ -33,6 +36,8 @@ async def run(  # noqa: C901 - the road of every async call, in one place
         and awaitable is None
         and not await _begun(call, handle)
     ):
+        if after is not None:
+            after(scope, call)
         return
     try:
         if call.exception is not None:  # its condition raised
@@ -66,6 +71,8 @@ async def run(  # noqa: C901 - the road of every async call, in one place
             _instruments.tell(scope, call)
     elif call.state == "running":
         _runner.conclude(call, error)
+    if after is not None:
+        after(scope, call)
     del scope, call, error  # as in _runner.execute()
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextvars import Context
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -55,6 +56,8 @@ class LoopRunner:
         """What may begin: a unit, a call, or the rest of one that gave an awaitable."""
         self._driver: asyncio.Task[None] | None = None
         """Begins what is ready."""
+        self._waits: set[int] = set()
+        """The places whose calls have waited for something."""
         self._keepers = Keepers(loop)
         _process.register(self)
 
@@ -118,7 +121,8 @@ class LoopRunner:
 
     def _flush(self) -> None:
         batch, self._batch, self._timer = self._batch, [], None
-        self._light = in_force().max_pending // _process.LIGHT
+        limits = in_force()
+        self._light = limits.max_pending // _process.LIGHT
         threads = _threads.threads()
         threads.see()
         sync: list[DeferScope] = []
@@ -127,8 +131,14 @@ class LoopRunner:
             if calls and not calls[0].is_async:
                 scope.on_loop = False
                 sync.append(scope)
-            else:
+            elif (
+                self._ready
+                or not (calls and _place(calls[0]) in self._waits)
+                or len(self._tasks) >= limits.concurrency
+            ):
                 self._ready.append((scope, None, None))
+            else:
+                self._go_on(scope)
         self._begin()
         if sync:
             threads.submit_all(sync)
@@ -176,18 +186,8 @@ class LoopRunner:
             return
         if _threads.unwatched():
             _threads.threads().see()
-        self._driver = asyncio.Task(
-            self._drive(),
-            loop=self.loop,
-            name="postlude",  # a number would cost more
-            context=Context(),
-        )
+        self._driver = self._make_task(self._drive(), Context())
         self._driver.add_done_callback(self._driven)
-        if not self.lifespans:
-            # Nobody says when this loop ends. `asyncio.run` then cancels all tasks that
-            # it knows of; the keeper is among them and waits, the calls must not be.
-            # Meant for other kinds of tasks (asyncio.tasks.__all__); 3.11 to 3.13.
-            asyncio.tasks._unregister_task(self._driver)
 
     def _driven(self, task: asyncio.Task[None]) -> None:
         """See that a task has ended; a cancelled one may not have begun."""
@@ -198,9 +198,10 @@ class LoopRunner:
     async def _drive(self) -> None:
         """Begin what is ready, one call after another, until one of them waits.
 
-        A task of its own costs an async call twice as much as all else does, and many
-        calls never wait for anything. The first that does has this task to itself from
-        then on, and for the others there is a new one.
+        A task of its own costs an async call as much as all else does, and many calls
+        never wait for anything. The first that does has this task to itself from then
+        on, and for the others there is a new one. That costs twice: a call from a place
+        whose calls have waited before gets a task of its own at once.
         """
         task: Any = self._driver
         ready = self._ready
@@ -208,32 +209,48 @@ class LoopRunner:
         while ready:
             scope, call, awaitable = ready.popleft()
             while call is not None or (call := self._take(scope)) is not None:
-                if awaitable is None:
-                    call.started = now = monotonic()
-                    _runner.running[call] = scope
-                step = _acall.run(scope, call, awaitable)
+                if awaitable is not None or _place(call) in self._waits:
+                    self._give_task(scope, call, awaitable)
+                    if len(self._tasks) >= in_force().concurrency:
+                        return
+                    break
+                call.started = now = monotonic()
+                _runner.running[call] = scope
+                step = _acall.run(scope, call, None)
                 enter = call._context.run
                 try:
                     waits_for = enter(step.send, None)
                 except StopIteration:
                     pass
                 else:
-                    self._keep(task, scope, call)
+                    self._waits.add(_place(call))
+                    self._note(task, scope, call)
+                    self._driver = None
+                    self._begin()
                     await _acall.rest(enter, step, waits_for)
                     del enter, step, waits_for  # as in _runner.execute()
-                    if self._tasks.pop(call, None) is not None:  # else deserted
-                        self._next(scope)
+                    self._ended(scope, call)
                     del scope, call
                     return
                 del enter, step
-                call = awaitable = None
+                call = None
                 if not scope.settled():
                     break
                 # What the call said to "its" task (3.11 to 3.13) is not for the next.
                 if now - began > _SLICE or task._must_cancel:
                     ready.appendleft((scope, None, None))
                     return
-            del scope
+            del scope, call
+
+    def _go_on(self, scope: DeferScope) -> None:
+        """Begin what a held unit has next, while there is room for it."""
+        call = self._take(scope)
+        if call is None:
+            return
+        if _place(call) in self._waits:
+            self._give_task(scope, call, None)
+        else:
+            self._line_up(scope, call, None)
 
     def _take(self, scope: DeferScope) -> DeferredCall | None:
         """Give the unit's next call if it is an async one; others start elsewhere."""
@@ -244,20 +261,57 @@ class LoopRunner:
         _threads.spread(scope, batch)
         return None
 
-    def _keep(
+    def _give_task(self, scope: DeferScope, call: DeferredCall, awaitable: Any) -> None:
+        """Begin a call in a task of its own."""
+        if awaitable is None:
+            call.started = monotonic()
+            _runner.running[call] = scope
+        steps = _acall.run(scope, call, awaitable, self._ended)
+        task = self._make_task(steps, call._context)
+        self._note(task, scope, call)
+        if call._timeout is not None or not self.lifespans:
+            # A task that is cancelled before its first step never runs its coroutine.
+            task.add_done_callback(lambda _task: self._stopped(scope, call))
+
+    def _note(
         self, task: asyncio.Task[None], scope: DeferScope, call: DeferredCall
     ) -> None:
-        """Leave a task to the call that waits in it."""
+        """Note the task that a call has to itself, and when its time is over."""
         self._tasks[call] = task
         if call._timeout is not None:
             self.loop.call_later(_left(call), self._expire, scope, call)
-        self._driver = None
-        self._begin()
+
+    def _ended(self, scope: DeferScope, call: DeferredCall) -> None:
+        """Go on after a call that waited."""
+        if self._tasks.pop(call, None) is not None:  # else deserted
+            self._next(scope)
+
+    def _stopped(self, scope: DeferScope, call: DeferredCall) -> None:
+        """See to a call whose task has ended, if it never got to its first step."""
+        if call in self._tasks:
+            if call.state == "running":
+                _runner.conclude(call, asyncio.CancelledError())
+            self._ended(scope, call)
+
+    def _make_task(
+        self, steps: Coroutine[Any, Any, None], context: Context
+    ) -> asyncio.Task[None]:
+        # A name with a number would cost more.
+        task = asyncio.Task(steps, loop=self.loop, name="postlude", context=context)
+        if not self.lifespans:
+            # Nobody says when this loop ends. `asyncio.run` then cancels all tasks that
+            # it knows of; the keeper is among them and waits, the calls must not be.
+            # Meant for other kinds of tasks (asyncio.tasks.__all__); 3.11 to 3.13.
+            asyncio.tasks._unregister_task(task)
+        return task
 
     def _next(self, scope: DeferScope) -> None:
         """Go on after a call that waited."""
         if scope.settled():
-            self._step(scope)
+            if self._ready:  # others come first
+                self._step(scope)
+            else:
+                self._go_on(scope)
         self._begin()
 
     def _expire(self, scope: DeferScope, call: DeferredCall) -> None:
@@ -310,17 +364,20 @@ class LoopRunner:
         """Move a unit of a closed loop; a thread that holds it goes on by itself."""
         free = scope.on_loop
         fallback = self._leave_to_fallback(scope)
-        began = [c for c in self._tasks if _runner.running.get(c) is scope]
+        began: list[DeferredCall] = []
+        unbegun: list[DeferredCall] = []
+        for call in [c for c in self._tasks if _runner.running.get(c) is scope]:
+            is_unbegun = _is_unbegun(self._tasks.pop(call))
+            (unbegun if is_unbegun else began).append(call)
         for item in [item for item in self._ready if item[0] is scope]:
             self._ready.remove(item)
-            _, call, awaitable = item
-            if call is not None and awaitable is None:
-                free = False
-                fallback.start(scope, call)
-            elif call is not None:
-                began.append(call)
+            if (lined_up := item[1]) is not None:
+                (began if item[2] is not None else unbegun).append(lined_up)
+        for call in unbegun:
+            free = False
+            _runner.running.pop(call, None)
+            fallback.start(scope, call)
         for call in began:
-            self._tasks.pop(call, None)
             if _runner.give_up(call, "lost") is not None:
                 _reporting.lost(scope, call, "its event loop was closed")
                 free = scope.settled()
@@ -392,6 +449,21 @@ class LoopRunner:
         self._tasks.clear()
         self._ready.clear()
         self._driver = None
+
+
+def _is_unbegun(task: asyncio.Task[None]) -> bool:
+    """Tell whether a task was made for a call of which nothing has run yet."""
+    steps: Any = task.get_coro()
+    if inspect.getcoroutinestate(steps) != inspect.CORO_CREATED:
+        return False
+    unbegun = inspect.getcoroutinelocals(steps)["awaitable"] is None
+    steps.close()  # it will not be awaited, and that is no mistake
+    return unbegun
+
+
+def _place(call: DeferredCall) -> int:
+    """Give the address of the instruction that deferred a call; cheaper than a key."""
+    return id(call._code) + call._lasti
 
 
 def _left(call: DeferredCall) -> float:

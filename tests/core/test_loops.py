@@ -132,6 +132,28 @@ def test_a_call_that_its_loop_had_only_lined_up_is_not_lost(loop):
     assert failure_store().list() == []
 
 
+def test_a_call_that_has_a_task_and_has_not_begun_is_not_lost(loop):
+    """Nor is one whose task was made, as for calls that have waited before (D8, D7)."""
+    seen = []
+
+    async def call():
+        seen.append("began")
+        await asyncio.sleep(0)
+
+    app = answering(lambda: defer(call))
+    loop.run_until_complete(_request(app))
+    runner_for(loop)._flush()
+    loop.run_until_complete(settle())
+    assert seen == ["began"]
+    loop.run_until_complete(_request(app))
+    runner_for(loop)._flush()
+    assert len(asyncio.all_tasks(loop)) == 1
+    loop.close()
+    drain(20)
+    assert seen == ["began", "began"]
+    assert failure_store().list() == []
+
+
 def test_a_loop_that_is_stopped_is_run_on_by_the_drain(loop, form):
     """A loop that stands still with calls pending is run until they are done (D7)."""
     seen = []

@@ -27,17 +27,28 @@ async def turn(times=1):
         await asyncio.sleep(0)
 
 
-def run(*fns):
-    """Run functions as the calls of one unit; give the calls."""
-
-    async def main():
-        async with DeferScope():
-            return [defer(fn) for fn in fns]
-
-    return asyncio.run(main())
+async def each(fns):
+    """Defer functions in a unit, from one place; give the calls, once they have run."""
+    async with DeferScope():
+        return [defer(fn) for fn in fns]
 
 
-def test_a_call_that_waits_has_its_task_to_itself():
+@pytest.fixture(params=["a new place", "where calls have waited"])
+def run(request):
+    """Runs functions as the calls of a unit, and gives the calls."""
+
+    def run(*fns):
+        async def main():
+            if request.param != "a new place":
+                await each([turn])
+            return await each(fns)
+
+        return asyncio.run(main())
+
+    return run
+
+
+def test_a_call_that_waits_has_its_task_to_itself(run):
     """`asyncio.current_task()` is the same for all of a call, and no other's (D2)."""
     tasks = []
 
@@ -98,7 +109,7 @@ def test_a_call_that_is_thrown_away_ends_in_its_own_context():
     assert seen == ["call"]
 
 
-def test_a_callback_of_a_call_has_its_context():
+def test_a_callback_of_a_call_has_its_context(run):
     """What a call has the loop call back sees the call's variables (D4)."""
     seen = []
 
@@ -199,7 +210,7 @@ async def swallow():
 @pytest.mark.parametrize(
     "cancel", [cancel_own_task, cancel_and_take_back, cancel_and_wait, swallow]
 )
-def test_a_cancellation_by_one_call_is_not_felt_by_the_next(cancel):
+def test_a_cancellation_by_one_call_is_not_felt_by_the_next(run, cancel):
     """Whatever a call does to its task, the next call's waits are its own (D2)."""
     seen = []
 
