@@ -86,7 +86,7 @@ class Threads:
         self._lock = threading.Lock()
         self._waking = False
         self._patient = False
-        self._first: object = None
+        self._first = 0
         self._size = 0
         self._idle = 0
         self._stuck = 0
@@ -118,7 +118,7 @@ class Threads:
         ready = self._ready
         if not ready:
             self._patient = True
-            self._first = None
+            self._first = 0
         ready.extend([(scope, None, 0.0) for scope in scopes])
         if self._waking:
             return
@@ -136,9 +136,9 @@ class Threads:
             return False
         # A thread that was woken and is not there yet waits for the interpreter's lock;
         # one more that waits for it would be no help.
-        if not self._waking and (first is self._first or len(ready) > _LONG):
+        if not self._waking and (id(first) == self._first or len(ready) > _LONG):
             self.hurry()
-        self._first = first
+        self._first = id(first)  # not itself: it would keep a call alive
         return self._patient
 
     def hurry(self) -> None:

@@ -141,6 +141,7 @@ def test_a_call_that_has_a_task_and_has_not_begun_is_not_lost(loop):
         await asyncio.sleep(0)
 
     app = answering(lambda: defer(call))
+    runner_for(loop)._pause = 20.0  # its timer must not be quicker
     loop.run_until_complete(_request(app))
     runner_for(loop)._flush()
     loop.run_until_complete(settle())
