@@ -11,6 +11,8 @@ from postlude._scope import held
 from postlude._settings import in_force
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from postlude._scope import DeferScope
     from postlude._types import Ticket
 
@@ -43,31 +45,15 @@ async def stay(scope: DeferScope) -> None:
 
 async def wait(scope: DeferScope) -> None:
     """Wait until no call of *scope* is left. Cancelling this cancels no call."""
-    loop = asyncio.get_running_loop()
-    done = loop.create_future()
-
-    def tell() -> None:
-        try:
-            loop.call_soon_threadsafe(resolve, done)
-        except RuntimeError:  # the loop is closed, and with it whoever waited
-            pass
-
-    scope.on_finish(tell)
+    done = asyncio.get_running_loop().create_future()
+    scope.on_finish(_resolving(done))
     await done
 
 
 async def answer(ticket: Ticket) -> None:
     """Wait for a ticket's answer. A cancellation is raised when it has come."""
-    loop = asyncio.get_running_loop()
-    came = loop.create_future()
-
-    def tell() -> None:
-        try:
-            loop.call_soon_threadsafe(resolve, came)
-        except RuntimeError:  # the loop is closed, and with it whoever waited
-            pass
-
-    ticket.on_end(tell)
+    came = asyncio.get_running_loop().create_future()
+    ticket.on_end(_resolving(came))
     cancelled: asyncio.CancelledError | None = None
     while not came.done():
         try:
@@ -78,10 +64,21 @@ async def answer(ticket: Ticket) -> None:
         raise cancelled
 
 
-def resolve(future: asyncio.Future[None]) -> None:
-    """End the waiting for a future that may have been cancelled."""
-    if not future.done():
-        future.set_result(None)
+def _resolving(future: asyncio.Future[None]) -> Callable[[], None]:
+    """Give what ends the waiting for a future, from any thread."""
+    loop = future.get_loop()
+
+    def resolve() -> None:
+        if not future.done():  # it may have been cancelled
+            future.set_result(None)
+
+    def tell() -> None:
+        try:
+            loop.call_soon_threadsafe(resolve)
+        except RuntimeError:  # the loop is closed, and with it whoever waited
+            pass
+
+    return tell
 
 
 class Keepers:
