@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextvars import Context
 from typing import Any, NamedTuple
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -19,6 +20,7 @@ from model import Model, Spec
 import postlude
 from postlude import CallStartedError, DeferScope, defer, forget
 
+pytestmark = pytest.mark.timeout(600)  # half a minute on two idle cores
 NAMES = st.sampled_from(["a", "b", "c"])
 NUMBERS = st.integers(0, 50)
 FORMS = st.sampled_from(["sync", "async", "awaitable"])
