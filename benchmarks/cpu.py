@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from benchmarks import load
-from benchmarks.figures import Figure, Result, paired
+from benchmarks.figures import Figure, Result
 from benchmarks.servers import GUNICORN, UVICORN, Server, stop
 
 if TYPE_CHECKING:
@@ -27,6 +27,9 @@ class Variant:
     calls: int = 0
     target: float | None = None
 
+
+Costs = dict[Variant, list[tuple[float, float]]]
+"""Per round, µs of CPU for a request: of the variant, and of the first beside it."""
 
 BARE = Variant("bare", "bare")
 AGAIN = Variant("bare against itself", "bare")
@@ -53,13 +56,13 @@ APPS = (
 
 
 class Cpu:
-    """CPU time per request, divided by that of the bare app in the same round."""
+    """CPU time per request, divided by that of the bare app beside it."""
 
     name = "cpu"
 
     def steps(self, effort: Effort) -> int:
-        """Count one step per app and round."""
-        return sum(len(variants) for *_, variants in APPS) * (effort.rounds + 1)
+        """Count one step per app and round, but none for the bare one."""
+        return sum(len(variants) - 1 for *_, variants in APPS) * (effort.rounds + 1)
 
     def missing(self) -> str | None:
         """Need wrk."""
@@ -70,10 +73,12 @@ class Cpu:
         result = Result()
         for name, command, app, variants in APPS:
             costs = compare(bench, name, command, app, variants)
-            result.figures += _figures(name, costs)
+            result.figures += figures(self.name, name, BARE, costs)
             result.details[name] = {
-                variant.label: [round(cost, 2) for cost in rounds]
-                for variant, rounds in costs.items()
+                variant.label: [
+                    (round(cost, 2), round(base, 2)) for cost, base in pairs
+                ]
+                for variant, pairs in costs.items()
             }
         return result
 
@@ -84,8 +89,11 @@ def compare(
     command: tuple[str, ...],
     app: str,
     variants: tuple[Variant, ...],
-) -> dict[Variant, list[float]]:
-    """Measure the variants of an app side by side: µs of CPU per request and round."""
+) -> Costs:
+    """Measure each variant of an app beside the first, on one core at the same time.
+
+    What else the machine does, and how fast it is just then, is the same for both.
+    """
     servers = {
         variant: Server(
             bench.processes,
@@ -98,38 +106,37 @@ def compare(
     }
     for server in servers.values():
         server.wait_until_ready()
-    costs = _rounds(bench, servers)
+    costs = _rounds(bench, *variants, servers=servers)
     stop(bench.processes, list(servers.values()))
     return costs
 
 
-def _rounds(bench: Bench, servers: dict[Variant, Server]) -> dict[Variant, list[float]]:
-    costs: dict[Variant, list[float]] = {variant: [] for variant in servers}
+def _rounds(
+    bench: Bench, base: Variant, *others: Variant, servers: dict[Variant, Server]
+) -> Costs:
+    costs: Costs = {variant: [] for variant in others}
     for number in range(bench.effort.rounds + 1):
-        variants = list(servers)
-        first = number % len(variants)
-        for variant in variants[first:] + variants[:first]:
-            server = servers[variant]
-            bench.step(f"{server.name}, round {number}")
-            seconds = bench.effort.cpu_seconds
-            window = load.put(bench.processes, server, seconds, variant.calls)
+        for variant in others:
+            bench.step(f"{servers[variant].name}, round {number}")
+            pair = {servers[one]: one.calls for one in (variant, base)}
+            loads = load.put(bench.processes, pair, bench.effort.cpu_seconds)
             if number:
-                costs[variant].append(window.cpu_per_request)
+                own, beside = (one.cpu_per_request for one in loads)
+                costs[variant].append((own, beside))
     return costs
 
 
-def _figures(name: str, costs: dict[Variant, list[float]]) -> list[Figure]:
-    bare = costs[BARE]
-    cost = Figure("cpu", "bare", "µs", tuple(bare), server=name)
-    return [cost] + [
+def figures(measure: str, server: str, base: Variant, costs: Costs) -> list[Figure]:
+    """Give what a request of the first variant costs, and the ratios of the others."""
+    found = tuple(beside for pairs in costs.values() for _, beside in pairs)
+    return [Figure(measure, base.label, "µs", found, server=server)] + [
         Figure(
-            "cpu",
+            measure,
             variant.label,
             "ratio",
-            paired(rounds, bare),
+            tuple(own / beside for own, beside in pairs),
             variant.target,
-            name,
+            server,
         )
-        for variant, rounds in costs.items()
-        if variant is not BARE
+        for variant, pairs in costs.items()
     ]

@@ -7,8 +7,8 @@ import sys
 from typing import TYPE_CHECKING
 
 from benchmarks import load, machine
-from benchmarks.cpu import Variant, compare
-from benchmarks.figures import Figure, Result, paired
+from benchmarks.cpu import Variant, compare, figures
+from benchmarks.figures import Figure, Result
 from benchmarks.servers import UVICORN
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Gates:
 
     def steps(self, effort: Effort) -> int:
         """Count one step per app and round, and one per probe."""
-        return len(VARIANTS) * (effort.rounds + 1) + effort.rounds
+        return (len(VARIANTS) - 1) * (effort.rounds + 1) + effort.rounds
 
     def missing(self) -> str | None:
         """Need wrk."""
@@ -64,17 +64,8 @@ class Gates:
         """Take the measure."""
         added = tuple(_added(bench) for _ in range(bench.effort.rounds))
         costs = compare(bench, SERVER, UVICORN, "one_transaction", VARIANTS)
-        base = costs[WITHOUT]
-        figures = [
-            Figure("gates", "defer() in one transaction", "µs", added, 5.0),
-            Figure("gates", WITHOUT.label, "µs", tuple(base), server=SERVER),
-        ]
-        for variant in (AGAIN, WITH):
-            ratios = paired(costs[variant], base)
-            figures.append(
-                Figure("gates", variant.label, "ratio", ratios, variant.target, SERVER)
-            )
-        return Result(figures=figures)
+        own = Figure("gates", "defer() in one transaction", "µs", added, 5.0)
+        return Result(figures=[own, *figures("gates", SERVER, WITHOUT, costs)])
 
 
 def _added(bench: Bench) -> float:

@@ -93,12 +93,30 @@ class Processes:
         Raises:
             BenchmarkError: it failed.
         """
-        process = self.start(name, command, core, environment)
-        process.wait()
-        self.stop(process)
-        if process.returncode:
-            raise BenchmarkError(self.failure(name, process))
-        return self.log(name).read_text("utf-8", "replace")
+        return self.run_all({name: command}, core, environment)[0]
+
+    def run_all(
+        self,
+        commands: dict[str, list[str]],
+        core: int | None,
+        environment: dict[str, str] | None = None,
+    ) -> list[str]:
+        """Run named commands at the same time, to the end of each; give their output.
+
+        Raises:
+            BenchmarkError: one failed.
+        """
+        started = {
+            name: self.start(name, command, core, environment)
+            for name, command in commands.items()
+        }
+        for process in started.values():
+            process.wait()
+        self.stop(*started.values())
+        for name, process in started.items():
+            if process.returncode:
+                raise BenchmarkError(self.failure(name, process))
+        return [self.log(name).read_text("utf-8", "replace") for name in started]
 
     def log(self, name: str) -> Path:
         """Give the file that has what a process said."""
