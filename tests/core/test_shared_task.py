@@ -233,11 +233,13 @@ def test_whoever_cancels_all_tasks_loses_no_call():
         seen.append("ran")
 
     async def main():
+        runner = runner_for(asyncio.get_running_loop())
+        runner._pause = 3600.0  # nothing begins before the test says so
         async with ASGIServer(answering(lambda: defer(call))) as server:
             others = asyncio.all_tasks()
             for _ in range(3):
                 await server.begin()
-            runner_for(asyncio.get_running_loop())._flush()  # as its timer does
+            runner._flush()  # as its timer does
             (begins,) = asyncio.all_tasks() - others
             begins.cancel()
             await settle()
