@@ -9,7 +9,7 @@ from stage import Gate, replying, settle, visit
 
 from postlude import (
     DeferScope,
-    _arunner,
+    _atasks,
     configure,
     defer,
     defer_all,
@@ -86,7 +86,7 @@ def test_an_awaited_result_is_cancelled_too(unit_on_asyncio):
 
 def test_a_call_that_ignores_its_cancellation_is_left_behind(monkeypatch, logged):
     """A call that goes on when cancelled holds the next only for a moment (D5)."""
-    monkeypatch.setattr(_arunner, "_CANCEL_GRACE", SHORT)
+    monkeypatch.setattr(_atasks, "_CANCEL_GRACE", SHORT)
     seen = []
 
     async def main():
@@ -111,7 +111,7 @@ def test_a_call_that_ignores_its_cancellation_is_left_behind(monkeypatch, logged
 
 def test_a_call_that_heeds_its_cancellation_is_not_left_behind(monkeypatch, logged):
     """Once it has ended in time, the next calls keep their order (D5, D1)."""
-    monkeypatch.setattr(_arunner, "_CANCEL_GRACE", SHORT)
+    monkeypatch.setattr(_atasks, "_CANCEL_GRACE", SHORT)
     seen = []
 
     async def endless():
@@ -137,7 +137,7 @@ def test_a_call_that_heeds_its_cancellation_is_not_left_behind(monkeypatch, logg
 
 def test_the_end_of_a_call_that_was_left_behind_begins_nothing(monkeypatch):
     """The next one is in its place then, and those after it wait for that (D5, D1)."""
-    monkeypatch.setattr(_arunner, "_CANCEL_GRACE", SHORT)
+    monkeypatch.setattr(_atasks, "_CANCEL_GRACE", SHORT)
     seen = []
 
     async def main():
