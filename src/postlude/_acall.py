@@ -7,7 +7,8 @@ from time import monotonic
 from types import CoroutineType, coroutine
 from typing import TYPE_CHECKING, Any
 
-from postlude import _call, _names, _runner
+from postlude import _names, _runner
+from postlude._call import set_here
 from postlude._waiting import answer
 from postlude.instrumentation import _instruments
 from postlude.transactions._around import check_committed
@@ -18,11 +19,77 @@ if TYPE_CHECKING:
     from postlude._types import Handle
 
 
-async def run(  # noqa: C901, PLR0912 - the road of every async call, in one place
+def begin(scope: DeferScope, call: DeferredCall) -> Coroutine[Any, Any, None] | None:
+    """Run a plain call in a plain unit, in its own context, until it has to wait (D4).
+
+    Returns:
+        What must be awaited, then, for it to settle; None: it has settled.
+    """
+    enter: Callable[..., Any] = call._context.run
+    step: Any = None
+    try:
+        enter(set_here, call)
+        if call.args or call.kwargs:
+            step = enter(call.fn, *call.args, **call.kwargs)
+        else:  # to unpack nothing costs as much as all of this
+            step = enter(call.fn)
+        if type(step) is not CoroutineType:
+            step = _awaiting(step)
+        try:
+            waits_for = enter(step.send, None)  # pyright: ignore[reportUnknownMemberType]
+        except StopIteration:
+            if scope._gates is not None:
+                check_committed(scope, call)
+        else:
+            return _rest(scope, call, step, waits_for)  # pyright: ignore[reportUnknownArgumentType]
+    except BaseException as exc:  # noqa: BLE001 - D2
+        call._context = _runner.OVER
+        remainder = None
+        if call._handle is not None:
+            remainder = _end(scope, call, call._handle, exc)
+        elif call.state == "running":
+            _runner.conclude(call, exc)
+        del scope, call, enter, step  # as in _runner.execute()
+        return remainder
+    call._context = _runner.OVER
+    if _runner.running.pop(call, None) is not None:
+        call.state = "done"
+    return None
+
+
+async def _awaiting(result: Any) -> None:
+    """Await what a call gave that is no coroutine, if it can be awaited."""
+    if _names.is_awaitable(result):
+        await result
+
+
+async def _rest(
+    scope: DeferScope,
+    call: DeferredCall,
+    step: Coroutine[Any, Any, Any],
+    waits_for: Any,
+) -> None:
+    """Await a call that has begun to wait, in its own context; nothing is raised."""
+    error: BaseException | None = None
+    try:
+        await rest(call._context.run, step, waits_for)
+        if scope._gates is not None:
+            check_committed(scope, call)
+    except BaseException as exc:  # noqa: BLE001 - D2
+        error = exc
+    call._context = _runner.OVER
+    if error is not None and call._handle is not None:
+        await _end(scope, call, call._handle, error)
+    elif call.state == "running":
+        _runner.conclude(call, error)
+    del scope, call, step, error  # as in _runner.execute()
+
+
+async def run(  # noqa: C901 - the road of every call that has a task, in one place
     scope: DeferScope,
     call: DeferredCall,
     awaitable: Any,
-    after: Callable[[DeferScope, DeferredCall], None] | None = None,
+    after: Callable[[DeferScope, DeferredCall], None],
 ) -> None:
     """Await one call, and then call *after*; whatever it raises ends here (D2).
 
@@ -36,8 +103,7 @@ async def run(  # noqa: C901, PLR0912 - the road of every async call, in one pla
         and awaitable is None
         and not await _begun(call, handle)
     ):
-        if after is not None:
-            after(scope, call)
+        after(scope, call)
         return
     try:
         if call.exception is not None:  # its condition raised
@@ -49,7 +115,7 @@ async def run(  # noqa: C901, PLR0912 - the road of every async call, in one pla
         ):
             await _runner.aobserved(scope._around, call, awaitable)
         else:
-            _call.here.set(call)
+            set_here(call)
             result: Any = awaitable
             if result is None:
                 result = call.fn(*call.args, **call.kwargs)
@@ -71,14 +137,13 @@ async def run(  # noqa: C901, PLR0912 - the road of every async call, in one pla
             _instruments.tell(scope, call)
     elif call.state == "running":
         _runner.conclude(call, error)
-    if after is not None:
-        after(scope, call)
+    after(scope, call)
     del scope, call, error  # as in _runner.execute()
 
 
 @coroutine
 def rest(
-    enter: Callable[..., Any], step: Coroutine[Any, Any, None], waits_for: Any
+    enter: Callable[..., Any], step: Coroutine[Any, Any, Any], waits_for: Any
 ) -> Generator[Any, Any, None]:
     """Await the rest of a coroutine that has begun, in its own context (D4).
 

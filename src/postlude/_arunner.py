@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from postlude import _process, _reporting, _runner, _scope, _threads
 from postlude._atasks import LoopTasks, is_unbegun, place
+from postlude._process import LIGHT
 from postlude._scope import DeferScope, held
 from postlude._settings import in_force
 from postlude._waiting import Keepers
@@ -70,10 +71,7 @@ class LoopRunner(LoopTasks):
             return
         scope._ok = scope._finished = scope.wake = None
         scope.stay = False
-        scope._outstanding = 0
-        if (mine[0] > _process.LIGHT or len(held) > self._light) and not _process.admit(
-            scope
-        ):
+        if (mine[0] > LIGHT or len(held) > self._light) and not _process.admit(scope):
             return
         if not self.lifespans:
             self._keepers.keep(scope)
@@ -104,18 +102,21 @@ class LoopRunner(LoopTasks):
     def _flush(self) -> None:
         batch, self._batch, self._timer = self._batch, [], None
         limits = in_force()
-        self._light = limits.max_pending // _process.LIGHT
+        self._light = limits.max_pending // LIGHT
         threads = _threads.threads()
         threads.see()
         sync: list[DeferScope] = []
         for scope in batch:
-            calls = scope._calls
-            if calls and not calls[0].is_async:
+            # None if all were taken back: whoever holds a unit must put it down.
+            first = next(iter(scope._calls), None)
+            if first is not None and not first.is_async:
                 scope.on_loop = False
                 sync.append(scope)
             elif (
-                self._ready
-                or not (calls and place(calls[0]) in self._waits)
+                not self._waits
+                or self._ready
+                or first is None
+                or place(first) not in self._waits
                 or len(self._tasks) >= limits.concurrency
             ):
                 self._ready.append((scope, None, None))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from postlude import _acall, _reporting, _runner, _threads
 from postlude._settings import in_force
+from postlude.instrumentation import _instruments
 
 if TYPE_CHECKING:
     from postlude._call import DeferredCall
@@ -74,46 +75,63 @@ class LoopTasks:
             self._driver = None
             self._begin()
 
-    async def _drive(self) -> None:
+    async def _drive(self) -> None:  # noqa: C901, PLR0912 - the road of most async calls
         """Begin what is ready, one call after another, until one of them waits.
 
         A task of its own costs an async call as much as all else does, and many calls
         never wait for anything. The first that does has this task to itself from then
         on, and for the others there is a new one. That costs twice: a call from a place
-        whose calls have waited before gets a task of its own at once.
+        whose calls have waited before gets a task of its own at once, and so does one
+        that has something around it.
         """
         task: Any = self._driver
         ready = self._ready
         began = now = monotonic()
         while ready:
             scope, call, awaitable = ready.popleft()
-            while call is not None or (call := self._take(scope)) is not None:
-                if awaitable is not None or place(call) in self._waits:
+            while True:
+                if call is None:
+                    # What _take() does for plain calls, without the call of it.
+                    if scope._ok is None:
+                        scope._ok = scope._succeeded()
+                    line = scope._calls
+                    if not line and scope.put_down():
+                        break
+                    try:
+                        call = line.pop(0)
+                    except IndexError:  # it was taken back just now
+                        continue
+                    if call._plain and call.is_async and scope._ok:
+                        call.state = "running"
+                        scope._outstanding = 1
+                    elif (call := self._take(scope, call)) is None:
+                        break
+                if (
+                    awaitable is not None
+                    or not call._plain
+                    or scope._around
+                    or _instruments.instruments
+                    or (self._waits and place(call) in self._waits)
+                ):
                     self._give_task(scope, call, awaitable)
                     if len(self._tasks) >= in_force().concurrency:
                         return
                     break
                 call.started = now = monotonic()
                 _runner.running[call] = scope
-                step = _acall.run(scope, call, None)
-                enter = call._context.run
-                try:
-                    waits_for = enter(step.send, None)
-                except StopIteration:
-                    pass
-                else:
+                remainder = _acall.begin(scope, call)
+                if remainder is not None:
                     self._waits.add(place(call))
                     self._note(task, scope, call)
                     self._driver = None
                     self._begin()
-                    await _acall.rest(enter, step, waits_for)
-                    del enter, step, waits_for  # as in _runner.execute()
+                    await remainder
+                    del remainder  # as in _runner.execute()
                     self._ended(scope, call)
                     del scope, call
                     return
-                del enter, step
                 call = None
-                if not scope.settled():
+                if (scope._outstanding != 1 or scope.wake) and not scope.settled():
                     break
                 # What the call said to "its" task (3.11 to 3.13) is not for the next.
                 if now - began > _SLICE or task._must_cancel:
@@ -131,9 +149,11 @@ class LoopTasks:
         else:
             self._line_up(scope, call, None)
 
-    def _take(self, scope: DeferScope) -> DeferredCall | None:
+    def _take(
+        self, scope: DeferScope, first: DeferredCall | None = None
+    ) -> DeferredCall | None:
         """Give the unit's next call if it is an async one; others start elsewhere."""
-        batch = scope.take()
+        batch = scope.take(first)
         if batch is None or (not isinstance(batch, list) and batch.is_async):
             return batch
         scope.on_loop = False

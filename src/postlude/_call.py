@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from postlude import _names
 from postlude._log import logger, say
+from postlude._names import CO_COROUTINE, UNUSUAL
 from postlude._outcome import Outcome
 from postlude._settings import settings
 from postlude.exceptions import (
@@ -38,6 +39,8 @@ carrier: Carrier | None = None
 """Hands calls to a queue; installed with the setting `queue`."""
 here: ContextVar[DeferredCall | None] = ContextVar("postlude_call", default=None)
 """The call that runs here; see `postlude.current_call`."""
+set_here = here.set
+"""Bound once: each `here.set` would be a new object."""
 
 
 class DeferredCall:
@@ -51,17 +54,17 @@ class DeferredCall:
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     is_async: bool
-    state: State
+    state: State = "pending"
     """Where the call is in its life; the last one is final (C5)."""
     reason: Reason | None = None
     """Why the call was dropped."""
-    exception: BaseException | None
+    exception: BaseException | None = None
     """What the call raised."""
     rolled_back: str | None = None
     """The database whose rollback the call was deferred in, if any (C2)."""
-    started: float | None
+    started: float | None = None
     """When the call began, on the clock of `time.monotonic`, in seconds."""
-    _scope: DeferScope | None
+    _scope: DeferScope | None = None
     _id: str | None = None
     attempt = 1
     """The how manieth run this is; more than 1 when it was run again from a record."""
@@ -74,7 +77,7 @@ class DeferredCall:
     _committed: bool | None = None
     _observers: _instruments.Around | None = None
     _grouped: object = None
-    _handle: Handle | None
+    _handle: Handle | None = None
 
     def __init__(
         self,
@@ -86,14 +89,12 @@ class DeferredCall:
         lasti: int,
     ) -> None:
         """Not for users: `defer()` makes calls."""
-        if type(fn) is FunctionType:
-            flags = fn.__code__.co_flags & _names.UNUSUAL
-        else:
-            flags = _names.UNUSUAL
-        if flags == 0 or flags == _names.CO_COROUTINE:  # noqa: PLR1714 - a set costs twice as much
-            self.is_async = flags > 0
-        else:
+        if type(fn) is not FunctionType:
             self.is_async = _names.is_async(fn)
+        elif not (flags := fn.__code__.co_flags & UNUSUAL):
+            self.is_async = False
+        else:
+            self.is_async = flags == CO_COROUTINE or _names.is_async(fn)
         self.fn = fn
         self.args = args
         self.kwargs = kwargs
@@ -101,12 +102,9 @@ class DeferredCall:
         self._plain = True
         self._code = code
         self._lasti = lasti
-        # Not class attributes: every call is asked for these, see DeferScope.
-        self.state = "pending"
-        self.exception = self.started = self._scope = self._handle = None
 
-    # `_plain` says that no option was set and no transaction is open: it is looked at
-    # in place of all of them.
+    # `_plain` says that no option was set, no transaction is open, and no queue wants
+    # to be asked: it is looked at in place of all of them.
 
     def __repr__(self) -> str:
         reason = f" ({self.reason})" if self.reason else ""

@@ -7,7 +7,7 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
 from postlude import _names, _reporting
-from postlude._call import here
+from postlude._call import here, set_here
 from postlude.exceptions import QueueError
 from postlude.instrumentation import _instruments
 from postlude.transactions._around import check_committed
@@ -25,7 +25,7 @@ running: dict[DeferredCall, DeferScope] = {}
 """The calls that run in this process now."""
 
 
-def execute(scope: DeferScope, call: DeferredCall) -> Any:
+def execute(scope: DeferScope, call: DeferredCall) -> Any:  # noqa: C901, PLR0912 - the road of every sync call, in one place
     """Run a sync call here, in its own context; whatever it raises stays here (D2).
 
     Returns:
@@ -34,29 +34,36 @@ def execute(scope: DeferScope, call: DeferredCall) -> Any:
     """
     call.started = _monotonic()
     running[call] = scope
+    enter = call._context.run
     try:
-        if call._handle is not None and call._handle.asks and not begun(call):
-            return True
-        if call.exception is not None:  # its condition raised
-            raise call.exception
+        if not call._plain:
+            if call._handle is not None and call._handle.asks and not begun(call):
+                return True
+            if call.exception is not None:  # its condition raised
+                raise call.exception
         if scope._around or _instruments.instruments:
-            result = call._context.run(_observed, scope._around, call)
+            result = enter(_observed, scope._around, call)
         else:
-            call._context.run(here.set, call)
-            result = call._context.run(call.fn, *call.args, **call.kwargs)
+            enter(set_here, call)
+            if call.args or call.kwargs:
+                result = enter(call.fn, *call.args, **call.kwargs)
+            else:  # to unpack nothing costs as much as all of this
+                result = enter(call.fn)
         if scope._gates is not None:
             check_committed(scope, call)
     except BaseException as exc:  # noqa: BLE001 - D2
         call._context = OVER
         settled = conclude(call, exc)
-        del scope, call  # the traceback keeps this frame, and the call the traceback
+        # The traceback keeps this frame, and the call the traceback.
+        del scope, call, enter
         return settled
     if result is not None and _names.is_awaitable(result):
         return result
     call._context = OVER
-    handle = call._handle
-    if (handle is not None and handle.asks) or running.pop(call, None) is None:
+    if not call._plain and call._handle is not None and call._handle.asks:
         return conclude(call, None)
+    if running.pop(call, None) is None:
+        return conclude(call, None)  # which says that it had been given up
     call.state = "done"
     if _instruments.instruments:
         _instruments.tell(scope, call)

@@ -323,36 +323,35 @@ class DeferScope:
 
     def starts_in_thread(self) -> bool:
         """Tell whether what is next in line is a sync call. Only for the holder."""
-        try:
-            return not self._calls[0].is_async
-        except IndexError:
-            return False
+        first = next(iter(self._calls), None)
+        return first is not None and not first.is_async
 
-    def take(self) -> DeferredCall | list[DeferredCall] | None:
+    def take(
+        self, call: DeferredCall | None = None
+    ) -> DeferredCall | list[DeferredCall] | None:
         """Hand out what starts now: one call, or a group that runs together (D1).
 
-        Only for the holder; the calls are running from here on. None puts the unit
-        down: all its calls have settled, and whoever waits for that is told.
+        For the holder, who may have got the first *call* out of the line himself. None
+        puts the unit down: all its calls have settled, and whoever waits is told.
         """
         if self._ok is None:
             self._ok = self._succeeded()
         calls = self._calls
         while True:
-            if not calls:
-                if self.put_down():
+            if call is None:
+                if not calls and self.put_down():
                     return None
-                continue
-            try:
-                call = calls.pop(0)
-            except IndexError:  # it was taken back just now
-                continue
+                try:
+                    call = calls.pop(0)
+                except IndexError:  # it was taken back just now
+                    continue
             if call._plain and self._ok:
                 call.state = "running"
                 self._outstanding = 1
                 return call
-            batch = self._decide(call)
-            if batch is not None:
+            if (batch := self._decide(call)) is not None:
                 return batch
+            call = None
 
     def put_down(self) -> bool:
         """Stop holding a unit with an empty line; False if it must go on after all."""

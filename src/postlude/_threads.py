@@ -295,7 +295,7 @@ class Threads:
             self.hurry()  # the others of its group may wait for this very thread
 
 
-def run_unit(scope: DeferScope, call: DeferredCall | None) -> bool:
+def run_unit(scope: DeferScope, call: DeferredCall | None) -> bool:  # noqa: C901, PLR0912 - the road of most units, in one place
     """Run *call*, then what the unit has next, until it must go elsewhere.
 
     False if a call was given up while it ran: somebody else holds the unit now.
@@ -313,17 +313,38 @@ def run_unit(scope: DeferScope, call: DeferredCall | None) -> bool:
             return _left(scope, call, result)
         if not scope.settled():
             return True
-    while (batch := scope.take()) is not None:
-        if isinstance(batch, list) or batch.is_async:
-            spread(scope, batch)
-            return True
-        if batch._timeout is not None:
-            batch._thread = get_ident()
-            pool.watch_over()
-        result = _runner.execute(scope, batch)
+    ok = scope._ok
+    if ok is None:
+        ok = scope._ok = scope._succeeded()
+    calls = scope._calls
+    while True:
+        # What take() does for most calls, without the call of it.
+        if not calls:
+            call = batch = None  # whoever waits for the unit may look what is alive
+            if scope.put_down():
+                return True
+        try:
+            call = calls.pop(0)
+        except IndexError:  # it was taken back just now
+            continue
+        if call._plain and ok and not call.is_async:
+            call.state = "running"
+        else:
+            batch = scope.take(call)
+            if batch is None:
+                return True
+            if isinstance(batch, list) or batch.is_async:
+                spread(scope, batch)
+                return True
+            call = batch
+            if call._timeout is not None:
+                call._thread = get_ident()
+                pool.watch_over()
+        result = _runner.execute(scope, call)
         if result is not True:
-            return _left(scope, batch, result)
-    return True
+            if result is not False:
+                scope._outstanding = 1
+            return _left(scope, call, result)
 
 
 def _left(scope: DeferScope, call: DeferredCall, result: Any) -> bool:
