@@ -253,8 +253,12 @@ class DeferredCall:
         Raises:
             CallStartedError: the call has started.
         """
-        if self._open("cancel") and not self._drop("cancelled"):
-            self._open("cancel")  # it started in another thread just now
+        if (
+            self._open("cancel")
+            and not self._drop("cancelled")
+            and self._open("cancel")  # out of the line, and not yet said to run
+        ):
+            raise CallStartedError(CALL_STARTED.format(option="cancel", call=self))
         return self
 
     def retry(

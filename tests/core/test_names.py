@@ -191,6 +191,20 @@ def test_what_has_started_cannot_be_cancelled(unit, form):
     assert ".cancel() was called on <DeferredCall mine running>" in errors[0]
 
 
+def test_what_starts_at_this_very_moment_cannot_be_cancelled():
+    """A call that somebody has out of the line runs; `cancel` must not say yes (C4)."""
+    seen = []
+    with DeferScope() as scope:
+        call = defer(seen.append, 1)
+        (taken,) = scope._calls[:]
+        scope._calls.clear()  # as a thread does that is about to run it
+        with pytest.raises(CallStartedError, match=r"(?s)cancel.*Usually"):
+            call.cancel()
+        assert call.state == "pending"
+        scope._calls.append(taken)
+    assert seen == [1]
+
+
 def test_cancelling_twice_is_cancelling_once():
     """A call that is dropped already may be cancelled and changed in vain (C4)."""
     with DeferScope():
