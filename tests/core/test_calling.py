@@ -120,6 +120,45 @@ def test_any_awaitable_result_is_awaited():
     assert seen == ["awaited"]
 
 
+class _Hiding(partial):
+    """Looks async, and gives something else when it is called."""
+
+    def __call__(self, *args):
+        """Call it, and give what is no coroutine."""
+        given = super().__call__(*args)
+        given.close()
+        return self.keywords["instead"](self.args[0])
+
+
+async def _hidden(seen, *, instead):
+    """Stand under a `_Hiding`."""
+
+
+def _in_vain(seen):
+    seen.append(1)
+
+
+class _LikeAFuture:
+    """Can be awaited, and is no coroutine."""
+
+    def __init__(self, seen):
+        self._seen = seen
+
+    def __await__(self):
+        self._seen.append(1)
+        return iter(())
+
+
+@pytest.mark.parametrize("instead", [_in_vain, _LikeAFuture])
+def test_what_looks_async_may_give_anything(unit, instead):
+    """Only a call tells what a callable gives: it is awaited if it can be (A1)."""
+    seen = []
+    calls = []
+    unit(lambda: calls.append(defer(_Hiding(_hidden, seen, instead=instead))))
+    assert seen == [1]
+    assert calls[0].state == "done"
+
+
 def test_arguments_reach_the_function_as_they_are(unit):
     """Positional and keyword arguments arrive, and `fn` may be one of them (A1)."""
     seen = []

@@ -364,6 +364,14 @@ def test_a_broken_connection_costs_no_job_a_second_run(site, jobs):
     web = site.web()
     site.worker()
     site.worker()
+    holders = (
+        "select count(distinct pid) from pg_locks join pg_database as here "
+        "on here.oid = database where locktype = 'advisory' and objsubid = 1 "
+        "and datname = current_database() and pid in (select pid "
+        "from pg_stat_activity where application_name = 'postlude') "
+        "and not pid = any(%s)"
+    )
+    site.until(lambda: execute(address, holders, [[0]]) == [(2,)])
     assert site.post(web, "queue", "wait", "long")
     site.running("long")
     ends = [
@@ -377,13 +385,6 @@ def test_a_broken_connection_costs_no_job_a_second_run(site, jobs):
         )
     ]
     assert len(ends) == 2
-    holders = (
-        "select count(distinct pid) from pg_locks join pg_database as here "
-        "on here.oid = database where locktype = 'advisory' and objsubid = 1 "
-        "and datname = current_database() and pid in (select pid "
-        "from pg_stat_activity where application_name = 'postlude') "
-        "and not pid = any(%s)"
-    )
     site.until(lambda: execute(address, holders, [ends]) == [(2,)])
     site.gate.touch()
     site.until(lambda: "long" in site.done())
