@@ -38,10 +38,11 @@ def begin(scope: DeferScope, call: DeferredCall) -> Coroutine[Any, Any, None] | 
         try:
             waits_for = enter(step.send, None)  # pyright: ignore[reportUnknownMemberType]
         except StopIteration:
-            if scope._gates is not None:
-                check_committed(scope, call)
+            pass  # and out of here: it is nothing that an error happened in
         else:
             return _rest(scope, call, step, waits_for)  # pyright: ignore[reportUnknownArgumentType]
+        if scope._gates is not None:
+            check_committed(scope, call)
     except BaseException as exc:  # noqa: BLE001 - D2
         call._context = _runner.OVER
         remainder = None

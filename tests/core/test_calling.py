@@ -159,15 +159,26 @@ def test_what_looks_async_may_give_anything(unit, instead):
     assert calls[0].state == "done"
 
 
-def test_arguments_reach_the_function_as_they_are(unit):
+def test_arguments_reach_the_function_as_they_are(unit, form):
     """Positional and keyword arguments arrive, and `fn` may be one of them (A1)."""
     seen = []
 
     def note(*args, **kwargs):
         seen.append((args, kwargs))
 
-    unit(lambda: defer(note, 1, [2], fn="three", self="four"))
-    assert seen == [((1, [2]), {"fn": "three", "self": "four"})]
+    def body():
+        defer(form(note), 1, [2], fn="three", self="four")
+        defer(form(note), 1)
+        defer(form(note), fn="three")
+        defer(form(note))
+
+    unit(body)
+    assert seen == [
+        ((1, [2]), {"fn": "three", "self": "four"}),
+        ((1,), {}),
+        ((), {"fn": "three"}),
+        ((), {}),
+    ]
 
 
 def _deep(levels, act):

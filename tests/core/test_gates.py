@@ -505,10 +505,13 @@ def test_a_call_that_leaves_its_own_writes_uncommitted_fails(logged):
     assert "orders.db" in str(call.exception)
 
 
-async def test_an_async_call_that_leaves_its_writes_uncommitted_fails(logged):
+@pytest.mark.parametrize("waits", [False, True])
+async def test_an_async_call_that_leaves_its_writes_uncommitted_fails(waits, logged):
     """The same on a loop (S9)."""
 
     async def work():
+        if waits:
+            await asyncio.sleep(0)
         begin("orders.db").wrote = True
 
     async with DeferScope():

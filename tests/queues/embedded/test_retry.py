@@ -52,7 +52,7 @@ def test_failure_is_run_again(worked: Path, fn) -> None:
     assert list(failure_store().list()) == []
 
 
-@pytest.mark.parametrize("fn", [jobs.boom, jobs.aboom])
+@pytest.mark.parametrize("fn", [jobs.boom, jobs.aboom, jobs.aboom_late])
 def test_last_failure_is_recorded(worked: Path, fn) -> None:
     """Three retries are four runs; the last failure is one record (F1)."""
     with DeferScope():

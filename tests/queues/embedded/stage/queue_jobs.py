@@ -49,6 +49,12 @@ async def aboom(name: str) -> None:
     boom(name)
 
 
+async def aboom_late(name: str) -> None:
+    """Fail after having waited."""
+    await asyncio.sleep(0)
+    boom(name)
+
+
 def flaky(name: str, times: int = 1) -> None:
     """Fail in the first attempts."""
     note(name)
