@@ -52,7 +52,7 @@ def test_failure_is_run_again(worked: Path, fn) -> None:
     assert list(failure_store().list()) == []
 
 
-@pytest.mark.parametrize("fn", [jobs.boom, jobs.aboom, jobs.aboom_late])
+@pytest.mark.parametrize("fn", [jobs.boom, jobs.aboom])
 def test_last_failure_is_recorded(worked: Path, fn) -> None:
     """Three retries are four runs; the last failure is one record (F1)."""
     with DeferScope():
@@ -265,7 +265,10 @@ def test_each_failure_but_the_last_is_a_warning(worked: Path, caplog) -> None:
     until(lambda: levels() == ["WARNING", "ERROR"])
 
 
-def test_a_loop_goes_on_while_a_failure_is_handed_over(file: Path, monkeypatch) -> None:
+@pytest.mark.parametrize("fn", [jobs.aboom, jobs.aboom_late])
+def test_a_loop_goes_on_while_a_failure_is_handed_over(
+    file: Path, fn, monkeypatch
+) -> None:
     """Nobody else waits for an engine that takes its time (F1, D3)."""
     postlude.settings()
     engine = postlude._call.carrier.queue
@@ -282,7 +285,7 @@ def test_a_loop_goes_on_while_a_failure_is_handed_over(file: Path, monkeypatch) 
 
         monkeypatch.setattr(engine, "put", slow)
         async with DeferScope():
-            call = defer(jobs.aboom, "one").retry(1)
+            call = defer(fn, "one").retry(1)
         return call.state
 
     assert asyncio.run(block()) == "handed_over"
