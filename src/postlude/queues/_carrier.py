@@ -190,7 +190,7 @@ class Carrier(Writer):
         if _scope.interceptor is not None:  # in a test that collects
             return handle
         call._handle = handle
-        call._plain = not handle.asks
+        call._plain = False  # it is asked before the call begins, and told of its end
         if kind is Remote:
             call.is_async = False  # what it does here is to wait for the engine
         return handle
