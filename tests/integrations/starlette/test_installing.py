@@ -5,7 +5,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from postlude import SettingsError, current_scope, defer
+from postlude import SettingsError, _settings, current_scope, defer
 from postlude.integrations.starlette import PostludeMiddleware, install
 
 
@@ -105,5 +105,6 @@ def test_installing_after_the_start_is_refused():
 def test_a_bad_setting_is_an_error_at_the_installation(install_one, monkeypatch):
     """Servers take an error at their start for a missing lifespan: this is earlier."""
     monkeypatch.setenv("POSTLUDE_THREADS", "none")
+    _settings.reset()  # another test's thread may have read them since the fixture did
     with pytest.raises(SettingsError, match="POSTLUDE_THREADS"):
         install_one(Starlette())

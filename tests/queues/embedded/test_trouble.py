@@ -277,11 +277,14 @@ def test_forked_child_has_its_own_file(file: Path) -> None:
 
 
 PRELOADED_AND_SERVING = """
-import gc, os, sys, threading, weakref, postlude
+import gc, os, sys, threading, time, weakref, postlude, queue_jobs
 from postlude import _process
 postlude.configure(queue="sqlite:///" + sys.argv[1], modules=("queue_jobs",))
 postlude.settings()
 _process.serve()
+postlude.queue(queue_jobs.note, "first")
+while not queue_jobs.seen:  # what its worker loads first must be there before the fork
+    time.sleep(0.01)
 carrier = postlude._call.carrier
 
 def connection():
