@@ -29,10 +29,7 @@ def begin(scope: DeferScope, call: DeferredCall) -> Coroutine[Any, Any, None] | 
     step: Any = None
     try:
         enter(set_here, call)
-        if call.args or call.kwargs:
-            step = enter(call.fn, *call.args, **call.kwargs)
-        else:  # to unpack nothing costs as much as all of this
-            step = enter(call.fn)
+        step = enter(call.fn, *call.args, **call.kwargs)
         if type(step) is not CoroutineType:
             step = _awaiting(step)
         try:

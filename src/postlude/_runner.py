@@ -25,7 +25,7 @@ running: dict[DeferredCall, DeferScope] = {}
 """The calls that run in this process now."""
 
 
-def execute(scope: DeferScope, call: DeferredCall) -> Any:  # noqa: C901, PLR0912 - the road of every sync call, in one place
+def execute(scope: DeferScope, call: DeferredCall) -> Any:  # noqa: C901 - the road of every sync call, in one place
     """Run a sync call here, in its own context; whatever it raises stays here (D2).
 
     Returns:
@@ -45,10 +45,7 @@ def execute(scope: DeferScope, call: DeferredCall) -> Any:  # noqa: C901, PLR091
             result = enter(_observed, scope._around, call)
         else:
             enter(set_here, call)
-            if call.args or call.kwargs:
-                result = enter(call.fn, *call.args, **call.kwargs)
-            else:  # to unpack nothing costs as much as all of this
-                result = enter(call.fn)
+            result = enter(call.fn, *call.args, **call.kwargs)
         if scope._gates is not None:
             check_committed(scope, call)
     except BaseException as exc:  # noqa: BLE001 - D2
